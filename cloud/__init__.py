@@ -1,0 +1,1 @@
+"""The cloud: verifies, deducts exactly once, answers with the balance."""

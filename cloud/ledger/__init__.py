@@ -1,0 +1,1 @@
+"""The ledger: what is decided, without clock, network, disk or chance."""

@@ -1,0 +1,1 @@
+"""The MQTT edge: batches of requests in, signed replies out."""

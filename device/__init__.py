@@ -1,0 +1,1 @@
+"""The appliance: keys, camera and lamp outside, one pure till inside."""

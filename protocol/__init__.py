@@ -1,0 +1,1 @@
+"""What the appliance and the cloud say to each other; pure, and shared by both."""

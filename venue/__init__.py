@@ -1,0 +1,1 @@
+"""A whole venue on one machine: starts the programs, plays phone and staff."""
