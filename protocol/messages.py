@@ -1,0 +1,396 @@
+"""Every request and reply: frozen, versioned, bounded; anything else is refused by name."""
+
+import hashlib
+from enum import StrEnum
+from typing import Annotated, Final, Literal, get_args
+
+import msgspec
+
+from protocol.encoding import to_base64url
+from protocol.ids import (
+    CorrelationId,
+    DeviceId,
+    EventId,
+    IdempotencyKey,
+    SessionId,
+    StaffId,
+    StallId,
+    TransactionId,
+)
+from protocol.money import Money
+from protocol.signing import SIGNED_BYTES_MAX
+
+VERSION: Final = 1
+LINES_MAX: Final = 40
+PAYLOAD_BYTES_MAX: Final = SIGNED_BYTES_MAX * 3 // 4 - 512
+"""What fits a signed message once it is base64url, with room for header and signature."""
+
+Slug = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+Key = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{16,64}$")]
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
+"""Since 1970, UTC."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
+Version = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Text = Annotated[str, msgspec.Meta(max_length=200)]
+Jws = Annotated[str, msgspec.Meta(max_length=1024)]
+
+
+class Reason(StrEnum):
+    """Why a request was declined. A wallet QR's reasons are those of `wallet_qr.QrRefusal`."""
+
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    NOT_A_WALLET_QR = "not_a_wallet_qr"
+    TOKEN_TOO_LONG = "token_too_long"  # noqa: S105  # the name of a refusal, as are those below
+    TOKEN_WRONG_ALGORITHM = "token_wrong_algorithm"  # noqa: S105
+    TOKEN_MALFORMED = "token_malformed"  # noqa: S105
+    TOKEN_UNKNOWN_KEY = "token_unknown_key"  # noqa: S105
+    TOKEN_BAD_SIGNATURE = "token_bad_signature"  # noqa: S105
+    TOKEN_LIFETIME = "token_lifetime"  # noqa: S105
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105
+    TOKEN_FROM_THE_FUTURE = "token_from_the_future"  # noqa: S105
+    TOKEN_ALREADY_USED = "token_already_used"  # noqa: S105
+    TOKEN_OTHER_EVENT = "token_other_event"  # noqa: S105
+    UNKNOWN_PAYER = "unknown_payer"
+    KEY_REUSED = "key_reused"
+    DEVICE_REVOKED = "device_revoked"
+    DEVICE_ELSEWHERE = "device_elsewhere"
+    """The appliance is not assigned to the event and stall that the request names."""
+    SESSION_UNKNOWN = "session_unknown"
+    SESSION_ENDED = "session_ended"
+    SESSION_EXPIRED = "session_expired"
+    STAFF_NOT_ASSIGNED = "staff_not_assigned"
+    AMOUNT_NOT_POSITIVE = "amount_not_positive"
+    AMOUNT_OVER_LIMIT = "amount_over_limit"
+    WRONG_CURRENCY = "wrong_currency"
+    LINES_DO_NOT_ADD_UP = "lines_do_not_add_up"
+    POLICY_UNKNOWN = "policy_unknown"
+    POLICY_EXPIRED = "policy_expired"
+    OFFLINE_NOT_ALLOWED = "offline_not_allowed"
+    BADGE_INVALID = "badge_invalid"
+    PIN_WRONG = "pin_wrong"
+    LOCKED_OUT = "locked_out"
+    SIGN_IN_STALE = "sign_in_stale"
+    UNSUPPORTED_VERSION = "unsupported_version"
+    MALFORMED = "malformed"
+
+
+class JournalPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the appliance's journal stands: what a gap, a fork or a clone is noticed by."""
+
+    epoch: Key
+    last: Count
+    """The number of the newest entry."""
+    settled_below: Count
+    """Every entry below this number has its final answer."""
+    head: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
+    """SHA-256 chained over all entries up to `last`, base64url."""
+
+
+class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """So many of one product, at the price list's price."""
+
+    product: Annotated[int, msgspec.Meta(ge=1, le=9999)]
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=999)]
+    unit_price_in_cents: Annotated[int, msgspec.Meta(ge=0, le=100_000_000)]
+
+    @property
+    def total_in_cents(self) -> int:
+        return self.quantity * self.unit_price_in_cents
+
+
+Lines = Annotated[tuple[SaleLine, ...], msgspec.Meta(max_length=LINES_MAX)]
+
+
+class SaleContent(msgspec.Struct, frozen=True):
+    """What makes two messages under one key the same sale (DESIGN.md, keys and outcomes)."""
+
+    event_id: str
+    stall_id: str
+    amount: Money
+    lines: tuple[SaleLine, ...]
+    token: str
+    """The QR's `jti`; for text that holds none, the SHA-256 of that text."""
+
+    def digest(self) -> str:
+        return to_base64url(hashlib.sha256(msgspec.json.encode(self)).digest())
+
+
+class _Request(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
+):
+    v: Literal[1] = VERSION
+    device_id: Slug
+    key: Key
+    """The idempotency key; a cancel and an offline acceptance carry their sale's."""
+    journal: JournalPosition
+    sent_at_ms: Milliseconds
+    """By the appliance's clock: for the record, and for the freshness of a sign-in."""
+
+    @property
+    def device(self) -> DeviceId:
+        return DeviceId(self.device_id)
+
+    @property
+    def idempotency_key(self) -> IdempotencyKey:
+        return IdempotencyKey(self.key)
+
+
+class SignIn(_Request, frozen=True, kw_only=True, tag="sign_in"):
+    badge: Jws
+    sealed_pin: Annotated[str, msgspec.Meta(max_length=256)]
+
+    def __repr__(self) -> str:
+        return f"SignIn(device_id={self.device_id!r}, key={self.key!r})"
+
+
+class SignOut(_Request, frozen=True, kw_only=True, tag="sign_out"):
+    session_id: Key
+
+
+class BalanceRequest(_Request, frozen=True, kw_only=True, tag="balance"):
+    """What is in this wallet? Consumes nothing, not even the QR."""
+
+    session_id: Key
+    wallet_qr: Jws
+
+
+class _Sale(_Request, frozen=True, kw_only=True):
+    session_id: Key
+    event_id: Slug
+    stall_id: Slug
+    policy_version: Version
+    entry: Count
+    """The number of the sale's own journal entry."""
+    correlation_id: Key
+    """One for a customer's purchase, kept when a refused QR makes the till try a new key."""
+    amount: Money
+    lines: Lines = ()
+    wallet_qr: Jws
+    scanned_at_ms: Milliseconds
+
+    def content(self, token: str) -> SaleContent:
+        return SaleContent(self.event_id, self.stall_id, self.amount, self.lines, token)
+
+    @property
+    def correlation(self) -> CorrelationId:
+        return CorrelationId(self.correlation_id)
+
+    @property
+    def session(self) -> SessionId:
+        return SessionId(self.session_id)
+
+
+class Deduct(_Sale, frozen=True, kw_only=True, tag="deduct"):
+    """Deduct now, online."""
+
+
+class OfflineAcceptance(_Sale, frozen=True, kw_only=True, tag="offline_acceptance"):
+    """The goods are gone: the till accepted this sale by its signed policy, without the cloud."""
+
+    accepted_at_ms: Milliseconds
+
+
+class Cancel(_Request, frozen=True, kw_only=True, tag="cancel"):
+    """Whatever became of this key: in the end nothing is deducted. Only the key decides."""
+
+    session_id: Key
+    event_id: Slug
+    stall_id: Slug
+    policy_version: Version
+    entry: Count
+    correlation_id: Key
+
+
+class Heartbeat(_Request, frozen=True, kw_only=True, tag="heartbeat"):
+    policy_version: Version
+    """The highest policy this appliance has journaled: an acknowledgement (0: none yet)."""
+    firmware: Text
+    queue: Count
+    """Messages that wait for a signed answer."""
+    printer: Text
+
+
+Request = SignIn | SignOut | BalanceRequest | Deduct | OfflineAcceptance | Cancel | Heartbeat
+
+
+class _Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="outcome"):
+    pass
+
+
+class SignedIn(_Outcome, frozen=True, tag="signed_in"):
+    """The staff session: the signed reply that carries it is the proof, kept in the journal."""
+
+    session_id: Key
+    staff_id: Slug
+    initials: Annotated[str, msgspec.Meta(max_length=8)]
+    event_id: Slug
+    stall_id: Slug
+    expires_at_ms: Milliseconds
+
+
+class SignedOut(_Outcome, frozen=True, tag="signed_out"):
+    session_id: Key
+
+
+class BalanceShown(_Outcome, frozen=True, tag="balance_shown"):
+    balance: Money
+
+
+class Approved(_Outcome, frozen=True, tag="approved"):
+    """Deducted, exactly once. `code` is what a person reads out from the receipt."""
+
+    transaction_id: str
+    amount: Money
+    balance: Money
+    code: Text
+    at_ms: Milliseconds
+
+
+class PostedOffline(_Outcome, frozen=True, tag="posted_offline"):
+    """Posted in full after the fact. `short_in_cents`: what the wallet could not cover."""
+
+    transaction_id: str
+    amount: Money
+    short_in_cents: Count
+    token_seen_before: bool
+    at_ms: Milliseconds
+
+
+class Cancelled(_Outcome, frozen=True, tag="cancelled"):
+    """Nothing is deducted under this key, now or ever. `reversed`: what was given back."""
+
+    reversed: Money | None
+
+
+class UnderReview(_Outcome, frozen=True, tag="under_review"):
+    """A person decides; the appliance has done its part."""
+
+    review_id: str
+
+
+class Declined(_Outcome, frozen=True, tag="declined"):
+    """Nothing was deducted. `balance` where funds were short and staff may say so."""
+
+    reason: Reason
+    balance: Money | None = None
+
+
+class HeartbeatAnswered(_Outcome, frozen=True, tag="heartbeat_answered"):
+    cloud_time_ms: Milliseconds
+    policy_version: Version
+    """The newest policy for this appliance: behind it, wait for the retained message."""
+
+
+Outcome = (
+    SignedIn
+    | SignedOut
+    | BalanceShown
+    | Approved
+    | PostedOffline
+    | Cancelled
+    | UnderReview
+    | Declined
+    | HeartbeatAnswered
+)
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The cloud's word on one request, bound to it by key, kind and hash."""
+
+    v: Literal[1] = VERSION
+    device_id: Slug
+    key: Key
+    answers: Annotated[str, msgspec.Meta(max_length=32)]
+    """The kind of the request."""
+    request_hash: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
+    """`signing.fingerprint` of the request as it arrived."""
+    answered_at_ms: Milliseconds
+    cloud_us: Count = 0
+    """Microseconds from arrival to signature, for the till's own account of a sale."""
+    outcome: Outcome
+
+
+class MessageRefusal(msgspec.Struct, frozen=True):
+    """A payload that is no message of ours, and what is wrong with it."""
+
+    reason: Reason
+    detail: str
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    v: int
+
+
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+_REQUEST: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
+_REPLY: Final = msgspec.json.Decoder(Reply)
+_OUTCOME: Final[msgspec.json.Decoder[Outcome]] = msgspec.json.Decoder(Outcome)
+_ENCODER: Final = msgspec.json.Encoder()
+_KINDS: Final = {message: str(message.__struct_config__.tag) for message in get_args(Request)}
+
+
+def kind_of(request: Request) -> str:
+    return _KINDS[type(request)]
+
+
+def encode(message: Request | Reply) -> bytes:
+    """JSON; bounded, so that no broker on the way refuses it."""
+    payload = _ENCODER.encode(message)
+    assert len(payload) <= PAYLOAD_BYTES_MAX, "a message outgrew its bound"
+    return payload
+
+
+def decode_request(payload: bytes) -> Request | MessageRefusal:
+    refusal = _refuse_envelope(payload)
+    if refusal is not None:
+        return refusal
+    try:
+        return _REQUEST.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        return MessageRefusal(Reason.MALFORMED, str(error))
+
+
+def decode_reply(payload: bytes) -> Reply | MessageRefusal:
+    refusal = _refuse_envelope(payload)
+    if refusal is not None:
+        return refusal
+    try:
+        return _REPLY.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        return MessageRefusal(Reason.MALFORMED, str(error))
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """For the outcome's row: the same answer for the same request, word for word."""
+    return _ENCODER.encode(outcome)
+
+
+def decode_outcome(stored: bytes) -> Outcome:
+    """Raises msgspec.DecodeError where the stored bytes are not what `encode_outcome` wrote."""
+    return _OUTCOME.decode(stored)
+
+
+def staff_of(session: SignedIn) -> StaffId:
+    return StaffId(session.staff_id)
+
+
+def place_of(session: SignedIn) -> tuple[EventId, StallId]:
+    return EventId(session.event_id), StallId(session.stall_id)
+
+
+def transaction_of(approved: Approved | PostedOffline) -> TransactionId:
+    return TransactionId(approved.transaction_id)
+
+
+def _refuse_envelope(payload: bytes) -> MessageRefusal | None:
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        return MessageRefusal(Reason.MALFORMED, f"longer than {PAYLOAD_BYTES_MAX} bytes")
+    try:
+        version = _ENVELOPE.decode(payload).v
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return MessageRefusal(Reason.MALFORMED, str(error))
+    if version != VERSION:
+        return MessageRefusal(
+            Reason.UNSUPPORTED_VERSION, f"version {version}; this side speaks {VERSION}"
+        )
+    return None
