@@ -1,0 +1,169 @@
+"""The lamp: each light's colours over time, begun before `show` returns.
+
+What speaks about a sale shines at full strength; what only tells the till's state is dimmer. Full
+green with no other colour is in the two approvals alone, not even in passing between two colours.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, cycle
+from math import cos, pi
+from threading import Condition, Thread
+from time import monotonic  # noqa: TID251 -- the lamp is an edge: patterns run in real time
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
+
+import structlog
+
+from device.hardware.settings import LampPins
+from device.till.signals import Light
+
+if TYPE_CHECKING:
+    from gpiozero.pins import Factory
+
+Colour = tuple[float, float, float]
+"""Red, green, blue from 0 to 1, in the order the pins are written."""
+
+DARK: Final[Colour] = (0.0, 0.0, 0.0)
+GREEN: Final[Colour] = (0.0, 1.0, 0.0)
+RED: Final[Colour] = (1.0, 0.0, 0.0)
+BLUE: Final[Colour] = (0.0, 0.0, 1.0)
+AMBER: Final[Colour] = (1.0, 0.5, 0.0)
+WHITE: Final[Colour] = (1.0, 1.0, 1.0)
+CYAN: Final[Colour] = (0.0, 0.9, 1.0)
+
+_log = structlog.get_logger(__name__)
+
+
+class Lamp(Protocol):
+    """One lamp, one light at a time."""
+
+    def show(self, light: Light) -> None:
+        """Begin a light's pattern; its first colour shines when this returns."""
+        ...
+
+    def off(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """A colour and how long it lasts."""
+
+    colour: Colour
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Steps shown once, then steps shown round and round; the last colour stays."""
+
+    once: tuple[Step, ...] = ()
+    forever: tuple[Step, ...] = ()
+
+    def steps(self) -> Iterator[Step]:
+        return chain(self.once, cycle(self.forever))
+
+
+def pattern_of(light: Light) -> Pattern:  # noqa: PLR0912 -- one branch a light
+    """What DESIGN.md's table of lights looks like in time."""
+    match light:
+        case Light.DARK:
+            return Pattern(once=(Step(DARK, 0),))
+        case Light.NOBODY_SIGNED_IN:
+            return _swell(WHITE, low=0.04, high=0.5, period_s=4.0, steps=40)
+        case Light.READY:
+            return Pattern(once=(Step(_dim(WHITE, 0.15), 0),))
+        case Light.SHOW_QR:
+            return _swell(BLUE, low=0.15, high=0.6, period_s=1.0, steps=20)
+        case Light.KEY_THE_AMOUNT:
+            return _swell(CYAN, low=0.15, high=0.6, period_s=1.0, steps=20)
+        case Light.ASKING:
+            return Pattern(forever=(Step(BLUE, 0.1), Step(DARK, 0.1)))
+        case Light.APPROVED:
+            return Pattern(once=(Step(GREEN, 2.0), Step(DARK, 0)))
+        case Light.APPROVED_OFFLINE:
+            blink = (Step(AMBER, 0.15), Step(DARK, 0.15))
+            return Pattern(once=(Step(GREEN, 1.3), Step(DARK, 0.1), *blink, *blink))
+        case Light.DECLINED:
+            return Pattern(once=(Step(RED, 2.0), Step(DARK, 0)))
+        case Light.REFRESH_QR:
+            return Pattern(once=(Step(RED, 0.4), Step(DARK, 0.4)) * 3)
+        case Light.FAULT:
+            return Pattern(forever=(Step(RED, 0.1), Step(DARK, 0.1)))
+        case Light.OFFLINE_ALLOWED:
+            return _swell(AMBER, low=0.04, high=0.6, period_s=4.0, steps=40)
+        case Light.OFFLINE_NOT_ALLOWED:
+            amber = Step(_dim(AMBER, 0.6), 0.12)
+            return Pattern(forever=(amber, Step(DARK, 0.12), amber, Step(DARK, 1.0)))
+        case _:
+            assert_never(light)
+
+
+def _dim(colour: Colour, level: float) -> Colour:
+    red, green, blue = colour
+    return (round(red * level, 4), round(green * level, 4), round(blue * level, 4))
+
+
+def _swell(colour: Colour, *, low: float, high: float, period_s: float, steps: int) -> Pattern:
+    levels = (low + (high - low) * (1 - cos(2 * pi * step / steps)) / 2 for step in range(steps))
+    return Pattern(forever=tuple(Step(_dim(colour, level), period_s / steps) for level in levels))
+
+
+class RgbLamp:
+    """The real lamp: three PWM pins."""
+
+    def __init__(self, pins: LampPins, pin_factory: "Factory") -> None:
+        from gpiozero import RGBLED  # noqa: PLC0415 -- 11 MiB that the other parts may not need
+
+        self._led = RGBLED(pins.red, pins.green, pins.blue, pwm=True, pin_factory=pin_factory)
+        self._changed = Condition()
+        self._rest: Iterator[Step] = iter(())
+        self._next_at: float | None = None
+        """When the step being shown ends; None while it lasts."""
+        self._is_closing = False
+        self._thread = Thread(target=self._run, name="lamp", daemon=True)
+        self._thread.start()
+
+    def show(self, light: Light) -> None:
+        steps = pattern_of(light).steps()
+        with self._changed:
+            if self._is_closing:
+                return
+            self._rest = steps
+            self._advance(monotonic())
+            self._changed.notify()
+
+    def off(self) -> None:
+        self.show(Light.DARK)
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        self._thread.join()
+        self._led.close()
+
+    def _advance(self, starts_at: float) -> None:
+        step = next(self._rest, None)
+        if step is None:
+            self._next_at = None
+            return
+        self._next_at = starts_at + step.seconds
+        self._led.value = step.colour
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._is_closing:
+                now = monotonic()
+                if self._next_at is None:
+                    self._changed.wait()
+                elif now < self._next_at:
+                    self._changed.wait(self._next_at - now)
+                else:
+                    try:
+                        # From when it was due, so that a late wake-up does not stretch a pattern.
+                        self._advance(max(self._next_at, now - 0.5))
+                    except Exception:  # noqa: BLE001 -- the next light must still be shown
+                        self._next_at = None
+                        _log.exception("the lamp's pattern stopped")

@@ -1,0 +1,16 @@
+from gpiozero.pins import Factory, Pin, PinInfo
+
+class MockPin(Pin):
+    info: PinInfo
+    def __init__(self, factory: MockFactory, info: PinInfo) -> None: ...
+    def _get_state(self) -> float: ...
+    def _change_state(self, value: float) -> bool: ...
+
+class MockPWMPin(MockPin):
+    frequency: float | None
+    def _set_frequency(self, value: float | None) -> None: ...
+
+class MockFactory(Factory):
+    def __init__(
+        self, revision: str | None = None, pin_class: type[MockPin] | None = None
+    ) -> None: ...

@@ -1,0 +1,3 @@
+class Tone(float):
+    @classmethod
+    def from_frequency(cls, freq: float) -> Tone: ...
