@@ -1,5 +1,6 @@
 """PINs at rest: argon2id, so that a stolen database gives none away cheaply."""
 
+import itertools
 from typing import Final
 
 from argon2 import PasswordHasher
@@ -32,5 +33,5 @@ def is_pin(pin: str, stored_hash: str) -> bool:
 
 
 def _is_a_run(pin: str) -> bool:
-    steps = {ord(after) - ord(before) for before, after in zip(pin, pin[1:], strict=False)}
+    steps = {ord(after) - ord(before) for before, after in itertools.pairwise(pin)}
     return steps in ({1}, {-1})
