@@ -1,0 +1,152 @@
+"""The cloud's settings: a TOML file, overridden by RAILTIX_ variables; a wrong one is named."""
+
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+CONFIG: Final = Path("/etc/railtix/cloud.toml")
+STATE: Final = Path("/var/lib/railtix")
+PROVIDER_SECRET_CHARS_MIN: Final = 24
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; the message names each and says what is wrong with it."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HttpSettings(_Section):
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    """0: any free port; the ready file says which."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _certificate_and_key_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key are set together or not at all")
+        return self
+
+
+class BrokerSettings(_Section):
+    host: str = "localhost"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8883
+    certificate: Path
+    """This worker's own certificate (PEM), whose common name the broker knows as a worker."""
+    key: Path
+    authorities: Path
+    """The certificates (PEM) that the broker's own certificate is checked against."""
+
+
+class PaymentSettings(_Section):
+    test_provider: bool = False
+    """Serve the built-in card page, where nobody pays: for demos and tests."""
+    webhook_secret: SecretStr | None = None
+    """What the provider signs its webhooks with; the test provider makes one up when unset."""
+
+    @model_validator(mode="after")
+    def _secret_is_long(self) -> Self:
+        secret = self.webhook_secret
+        if secret is not None and len(secret.get_secret_value()) < PROVIDER_SECRET_CHARS_MIN:
+            raise ValueError(f"webhook_secret needs {PROVIDER_SECRET_CHARS_MIN} characters")
+        return self
+
+
+class Settings(BaseSettings):
+    """Sections of the file; `RAILTIX_HTTP__PORT=8080` overrides `port` under `[http]`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RAILTIX_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+    )
+
+    state: Path = STATE
+    """Where the keys live, and the database unless it has an address."""
+    database: SecretStr | None = None
+    """A SQLAlchemy address, `postgresql://...`; default: SQLite in the state folder."""
+    public_url: AnyHttpUrl | None = None
+    """How attendees reach this server; default: the address it listens on."""
+    http: HttpSettings = HttpSettings()
+    broker: BrokerSettings | None = None
+    """Needed by `worker`; without it `serve` takes requests over HTTPS alone."""
+    payments: PaymentSettings = PaymentSettings()
+
+    @property
+    def database_url(self) -> str:
+        """The address as SQLAlchemy wants it; may hold a password: never log it."""
+        if self.database is None:
+            return f"sqlite:///{self.state / 'cloud.sqlite'}"
+        url = self.database.get_secret_value()
+        for scheme in ("postgresql://", "postgres://"):
+            if url.startswith(scheme):
+                return "postgresql+psycopg://" + url.removeprefix(scheme)
+        return url
+
+    @property
+    def keys_folder(self) -> Path:
+        return self.state / "keys"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The command line first, then variables, then the file."""
+        del dotenv_settings, file_secret_settings
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def read_settings(config: Path | None, **overrides: object) -> Settings:
+    """Settings from `config`, or from /etc/railtix/cloud.toml where there is one.
+
+    `overrides` that are not None win over everything. Raises SettingsError.
+    """
+    if config is not None and not config.is_file():
+        raise SettingsError(f"no settings file {config}")
+    given = {name: value for name, value in overrides.items() if value is not None}
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config or CONFIG)
+
+    try:
+        return FromFile.model_validate(FromFile(**given))  # pyright: ignore[reportArgumentType]
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+    except ValueError as error:
+        raise SettingsError(f"{config or CONFIG}: {error}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """One line a setting, without its value: that may be a secret."""
+    lines: list[str] = []
+    for each in error.errors(include_input=False, include_url=False, include_context=False):
+        name = ".".join(str(part) for part in each["loc"]) or "settings"
+        problem = "there is no such setting" if each["type"] == "extra_forbidden" else each["msg"]
+        lines.append(f"{name}: {problem}")
+    return "\n".join(lines)
