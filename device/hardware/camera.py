@@ -41,9 +41,7 @@ class PiCamera:
 
     def __init__(self, settings: CameraSettings) -> None:
         # libcamera exists on a Pi alone, so nothing else may need it to import this file.
-        from picamera2 import (  # noqa: PLC0415
-            Picamera2,  # pyright: ignore[reportMissingModuleSource]
-        )
+        from picamera2 import Picamera2  # noqa: PLC0415 # pyright: ignore[reportMissingModuleSource]
 
         self._width, self._height = settings.width, settings.height
         size = (settings.width, settings.height)

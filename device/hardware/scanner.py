@@ -20,6 +20,9 @@ REPEAT_S: Final = 1.5
 GONE_FRAMES: Final = 5
 """A code not seen in this many frames has left: one blurred frame is not a new phone."""
 
+FAULT_PAUSE_S: Final = 0.1
+"""A camera that fails at once must not fill the log."""
+
 OnQr = Callable[[str, float, float], None]
 """Called with the text, and when its frame was captured and decoded (monotonic seconds)."""
 
@@ -48,7 +51,9 @@ def read_qr(grey: "NDArray[uint8]", turn: int = 0) -> Reading | None:
     except ImportError:
         return _read_with_zbar_alone(grey, turn)
     found = zxingcpp.read_barcode(
-        grey, formats=zxingcpp.BarcodeFormat.QRCode, text_mode=zxingcpp.TextMode.Plain
+        grey,
+        formats=zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode),
+        text_mode=zxingcpp.TextMode.Plain,
     )
     if found is not None and found.text:
         return Reading(found.text, "zxing-cpp")
@@ -116,7 +121,7 @@ class Scanner:
         self._seen: str | None = None
         self._seen_at = 0.0
         self._unseen_frames = 0
-        self._is_closing = False
+        self._closing = Event()
         self._thread = Thread(target=self._run, name="scanner", daemon=True)
         self._thread.start()
 
@@ -124,7 +129,7 @@ class Scanner:
     def is_looking(self) -> bool:
         return self._looking.is_set()
 
-    def look(self, looking: bool) -> None:  # noqa: FBT001 -- a switch has two positions
+    def look(self, looking: bool) -> None:
         """Start or stop; stopped, it takes no frames and no CPU. A start forgets what was seen."""
         with self._lock:
             if looking == self._looking.is_set():
@@ -138,14 +143,14 @@ class Scanner:
 
     def close(self) -> None:
         """Stop the thread; the camera stays its owner's to close."""
-        self._is_closing = True
+        self._closing.set()
         self._looking.set()
         self._thread.join()
 
     def _run(self) -> None:
         while True:
             self._looking.wait()
-            if self._is_closing:
+            if self._closing.is_set():
                 return
             look_number = self._look_number
             try:
@@ -155,6 +160,7 @@ class Scanner:
             except Exception:  # noqa: BLE001 -- a poisonous frame costs itself, not the scanner
                 self.faults += 1
                 _log.exception("a frame was lost", frames=self.frames)
+                self._closing.wait(FAULT_PAUSE_S)
 
     def _decode(self, frame: Frame) -> Reading | None:
         self.frames += 1

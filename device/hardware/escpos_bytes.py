@@ -1,0 +1,130 @@
+"""A slip as ESC/POS bytes, composed by python-escpos for the printer that will get them."""
+
+import logging
+import os
+import sys
+import textwrap
+import unicodedata
+from tempfile import TemporaryDirectory
+from typing import Final, assert_never
+
+from device.hardware.settings import PrinterSettings
+from device.till.receipt import Columns, Qr, Rule, Slip, Text
+
+QR_LEVEL_M: Final = 1
+
+QR_CAPACITY: Final = (
+    *(14, 26, 42, 62, 84, 106, 122, 152, 180, 213),
+    *(251, 287, 331, 362, 412, 450, 504, 560, 624, 666),
+)
+"""Bytes a QR code of version 1, 2, ... holds at level M (ISO/IEC 18004, table 7)."""
+
+
+def load_escpos() -> None:
+    """Import python-escpos without what its import does to the program around it.
+
+    It takes half a second and 17 MiB, so it is loaded by the printer's thread and not before.
+    """
+    if "escpos.printer" in sys.modules:
+        return
+    handlers = list(logging.getLogger().handlers)
+    with TemporaryDirectory(prefix="escpos-") as folder:
+        # It writes a pickle of its printer database there, and would leave it behind in /tmp.
+        name = "ESCPOS_CAPABILITIES_PICKLE_DIR"
+        is_ours = os.environ.setdefault(name, folder) == folder
+        try:
+            import escpos.printer  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport]
+        finally:
+            if is_ours:
+                del os.environ[name]
+    for handler in set(logging.getLogger().handlers) - set(handlers):
+        logging.getLogger().removeHandler(handler)  # its basicConfig() would print to our stderr
+
+
+def printable(text: str) -> str:
+    """`text` in characters that are only ever ink: no control codes, one line.
+
+    A product named with `ESC` in it must not open the cash drawer. Ideographs become "?":
+    python-escpos would send them in an encoding that only Chinese printers know.
+    """
+    composed = unicodedata.normalize("NFC", text)
+    spaced = "".join(" " if char.isspace() else char for char in composed)
+    return "".join(
+        "?" if unicodedata.east_asian_width(char) in "WF" else char
+        for char in spaced
+        if not unicodedata.category(char).startswith("C")
+    )
+
+
+def compose(slip: Slip, settings: PrinterSettings) -> bytes:
+    """The ESC/POS bytes of a slip, from reset to cut.
+
+    Raises ValueError for a profile whose paper width python-escpos does not know.
+    """
+    load_escpos()
+    from escpos.printer import Dummy  # noqa: PLC0415
+
+    # A fresh one a slip: after `ESC @` the printer forgets its code page and so must the encoder
+    # (python-escpos #272).
+    paper = Dummy(profile=settings.profile)
+    width_dots = paper.profile.media["width"]["pixels"]
+    if not isinstance(width_dots, int):
+        raise ValueError(f"printer profile {settings.profile!r} has no paper width")
+    columns = paper.profile.get_columns("a")
+    paper.hw("INIT")
+    for line in slip.lines:
+        match line:
+            case Text(text, bold, large, centred):
+                paper.set(
+                    align="center" if centred else "left",
+                    bold=bold,
+                    normal_textsize=not large,
+                    double_width=large,
+                    double_height=large,
+                )
+                width = columns // 2 if large else columns
+                for row in textwrap.wrap(printable(text), width) or [""]:
+                    paper.textln(row)
+            case Columns(left, right, bold):
+                paper.set(align="left", bold=bold, normal_textsize=True)
+                for row in _in_columns(printable(left), printable(right), columns):
+                    paper.textln(row)
+            case Rule():
+                paper.set(align="left", bold=False, normal_textsize=True)
+                paper.textln("-" * columns)
+            case Qr(content, caption):
+                paper.set(align="center", bold=False, normal_textsize=True)
+                paper.qr(
+                    content,
+                    ec=QR_LEVEL_M,
+                    size=_dots_a_module(content, width_dots),
+                    native=settings.qr == "native",
+                )
+                for row in textwrap.wrap(printable(caption), columns):
+                    paper.textln(row)
+            case _:
+                assert_never(line)
+    paper.cut()
+    return paper.output
+
+
+def _in_columns(left: str, right: str, columns: int) -> list[str]:
+    room = columns - len(right) - 1
+    if room < columns // 3:
+        return [
+            *textwrap.wrap(left, columns),
+            *(row.rjust(columns) for row in _wrap(right, columns)),
+        ]
+    first, *more = _wrap(left, room)
+    return [f"{first:<{room}} {right}", *more]
+
+
+def _wrap(text: str, columns: int) -> list[str]:
+    return textwrap.wrap(text, columns) or [""]
+
+
+def _dots_a_module(content: str, width_dots: int) -> int:
+    length = len(content.encode())
+    version = 1 + sum(capacity < length for capacity in QR_CAPACITY)
+    modules = 17 + 4 * version + 2
+    return max(2, min(8, width_dots * 3 // 4 // modules))
