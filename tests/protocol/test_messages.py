@@ -1,0 +1,273 @@
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol import messages
+from protocol.ids import EventId, StaffId, StallId, TransactionId
+from protocol.messages import (
+    PAYLOAD_BYTES_MAX,
+    Approved,
+    BalanceRequest,
+    BalanceShown,
+    Cancel,
+    Cancelled,
+    Declined,
+    Deduct,
+    Heartbeat,
+    HeartbeatAnswered,
+    JournalPosition,
+    MessageRefusal,
+    OfflineAcceptance,
+    Outcome,
+    PostedOffline,
+    Reason,
+    Reply,
+    Request,
+    SaleLine,
+    SignedIn,
+    SignedOut,
+    SignIn,
+    SignOut,
+    UnderReview,
+    decode_outcome,
+    decode_reply,
+    decode_request,
+    encode,
+    encode_outcome,
+    kind_of,
+)
+from protocol.money import Money
+from protocol.wallet_qr import QrRefusal
+
+slugs = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
+keys = st.from_regex(r"[A-Za-z0-9_-]{16,64}", fullmatch=True)
+hashes = st.from_regex(r"[A-Za-z0-9_-]{43}", fullmatch=True)
+counts = st.integers(0, 2**50)
+versions = st.integers(0, 2**31 - 1)
+money = st.builds(Money, st.integers(-(10**9), 10**9), st.sampled_from(["EUR", "CHF", "GBP"]))
+texts = st.text(max_size=40)
+tokens = st.from_regex(r"[A-Za-z0-9_.-]{1,400}", fullmatch=True)
+lines = st.lists(
+    st.builds(SaleLine, st.integers(1, 9999), st.integers(1, 999), st.integers(0, 10**8)),
+    max_size=messages.LINES_MAX,
+).map(tuple)
+envelope: dict[str, Any] = {
+    "device_id": slugs,
+    "key": keys,
+    "journal": st.builds(JournalPosition, keys, counts, counts, hashes),
+    "sent_at_ms": counts,
+}
+place: dict[str, Any] = {
+    "session_id": keys,
+    "event_id": slugs,
+    "stall_id": slugs,
+    "policy_version": versions,
+    "entry": counts,
+    "correlation_id": keys,
+}
+sale = (
+    envelope
+    | place
+    | {
+        "amount": money,
+        "lines": lines,
+        "wallet_qr": tokens,
+        "scanned_at_ms": counts,
+    }
+)
+requests: st.SearchStrategy[Request] = st.one_of(
+    st.builds(SignIn, **envelope, badge=tokens, sealed_pin=tokens.map(lambda text: text[:200])),
+    st.builds(SignOut, **envelope, session_id=keys),
+    st.builds(BalanceRequest, **envelope, session_id=keys, wallet_qr=tokens),
+    st.builds(Deduct, **sale),
+    st.builds(OfflineAcceptance, **sale, accepted_at_ms=counts),
+    st.builds(Cancel, **envelope, **place),
+    st.builds(
+        Heartbeat, **envelope, policy_version=versions, firmware=texts, queue=counts, printer=texts
+    ),
+)
+outcomes: st.SearchStrategy[Outcome] = st.one_of(
+    st.builds(SignedIn, keys, slugs, st.text(max_size=8), slugs, slugs, expires_at_ms=counts),
+    st.builds(SignedOut, keys),
+    st.builds(BalanceShown, money),
+    st.builds(Approved, texts, money, money, texts, counts),
+    st.builds(PostedOffline, texts, money, counts, st.booleans(), counts),
+    st.builds(Cancelled, st.none() | money),
+    st.builds(UnderReview, texts),
+    st.builds(Declined, st.sampled_from(Reason), st.none() | money),
+    st.builds(HeartbeatAnswered, counts, versions),
+)
+replies = st.builds(
+    Reply,
+    device_id=slugs,
+    key=keys,
+    answers=st.sampled_from(["deduct", "cancel", "heartbeat"]),
+    request_hash=hashes,
+    answered_at_ms=counts,
+    cloud_us=counts,
+    outcome=outcomes,
+)
+
+
+@given(requests)
+def test_every_request_round_trips(request: Request) -> None:
+    assert decode_request(encode(request)) == request
+
+
+@given(replies)
+def test_every_reply_round_trips(reply: Reply) -> None:
+    assert decode_reply(encode(reply)) == reply
+
+
+@given(outcomes)
+def test_a_stored_outcome_is_the_same_answer_word_for_word(outcome: Outcome) -> None:
+    stored = encode_outcome(outcome)
+    assert decode_outcome(stored) == outcome
+    assert encode_outcome(decode_outcome(stored)) == stored
+
+
+@given(requests, st.integers(-5, 99).filter(lambda version: version != 1))
+def test_an_unknown_version_is_refused_by_name(request: Request, version: int) -> None:
+    changed = json.loads(encode(request)) | {"v": version}
+    refusal = decode_request(json.dumps(changed).encode())
+    assert isinstance(refusal, MessageRefusal)
+    assert refusal.reason is Reason.UNSUPPORTED_VERSION
+    assert str(version) in refusal.detail
+
+
+@given(replies)
+def test_a_reply_of_another_version_is_refused_by_name(reply: Reply) -> None:
+    refusal = decode_reply(json.dumps(json.loads(encode(reply)) | {"v": 2}).encode())
+    assert isinstance(refusal, MessageRefusal)
+    assert refusal.reason is Reason.UNSUPPORTED_VERSION
+
+
+@given(requests, st.data())
+def test_a_missing_or_an_unknown_field_is_refused(request: Request, data: st.DataObject) -> None:
+    whole: dict[str, Any] = json.loads(encode(request))
+    optional = {"lines"}
+    name = data.draw(st.sampled_from(sorted(set(whole) - optional)))
+    without = {key: value for key, value in whole.items() if key != name}
+    for changed in (without, whole | {"surprise": 1}):
+        refusal = decode_request(json.dumps(changed).encode())
+        assert isinstance(refusal, MessageRefusal)
+        assert refusal.reason is Reason.MALFORMED
+
+
+@given(st.binary(max_size=400))
+def test_rubbish_is_refused_and_raises_nothing(rubbish: bytes) -> None:
+    assert isinstance(decode_request(rubbish), MessageRefusal)
+    assert isinstance(decode_reply(rubbish), MessageRefusal)
+
+
+@pytest.mark.parametrize("decode", [decode_request, decode_reply])
+def test_a_payload_over_the_bound_is_refused_unread(decode: Any) -> None:
+    refusal = decode(b'{"v":1,"x":"' + b"a" * PAYLOAD_BYTES_MAX + b'"}')
+    assert refusal.reason is Reason.MALFORMED
+    assert "longer" in refusal.detail
+
+
+@pytest.mark.parametrize("payload", [b'{"v":1,"kind":"gift"}', b'{"v":1}', b'{"v":"1"}', b"[]"])
+def test_a_kind_nobody_knows_is_refused(payload: bytes) -> None:
+    refusal = decode_request(payload)
+    assert isinstance(refusal, MessageRefusal)
+    assert refusal.reason is Reason.MALFORMED
+    reply_refusal = decode_reply(payload)
+    assert isinstance(reply_refusal, MessageRefusal)
+
+
+def position() -> JournalPosition:
+    return JournalPosition("e" * 22, 7, 5, "h" * 43)
+
+
+def deduct(**changes: Any) -> Deduct:
+    fields: dict[str, Any] = {
+        "device_id": "bar-1",
+        "key": "k" * 22,
+        "journal": position(),
+        "sent_at_ms": 1,
+        "session_id": "s" * 22,
+        "event_id": "fair",
+        "stall_id": "bar",
+        "policy_version": 1,
+        "entry": 6,
+        "correlation_id": "c" * 22,
+        "amount": Money(500, "EUR"),
+        "wallet_qr": "a.b.c",
+        "scanned_at_ms": 1,
+    }
+    return Deduct(**(fields | changes))
+
+
+def test_the_longest_sale_fits_its_bound() -> None:
+    longest = deduct(
+        lines=tuple(SaleLine(9999, 999, 100_000_000) for _ in range(messages.LINES_MAX)),
+        wallet_qr="x" * 1024,
+    )
+    assert len(encode(longest)) < PAYLOAD_BYTES_MAX
+
+
+def test_what_makes_a_sale_the_same_sale() -> None:
+    base = deduct().content("jti-1").digest()
+    resent = deduct(sent_at_ms=99, scanned_at_ms=5, entry=7, session_id="t" * 22)
+    assert resent.content("jti-1").digest() == base
+    others = [
+        deduct(amount=Money(501, "EUR")),
+        deduct(amount=Money(500, "CHF")),
+        deduct(event_id="other"),
+        deduct(stall_id="other"),
+        deduct(lines=(SaleLine(1, 1, 500),)),
+    ]
+    digests = {each.content("jti-1").digest() for each in others}
+    digests.add(deduct().content("jti-2").digest())
+    assert len(digests) == len(others) + 1
+    assert base not in digests
+
+
+def test_an_offline_acceptance_of_the_same_sale_has_the_same_content() -> None:
+    one = deduct()
+    fields: dict[str, Any] = msgspec.structs.asdict(one) | {"accepted_at_ms": 3}
+    assert OfflineAcceptance(**fields).content("j").digest() == one.content("j").digest()
+
+
+def test_a_pin_and_a_badge_stay_out_of_what_is_printed() -> None:
+    sign_in = SignIn(
+        device_id="bar-1",
+        key="k" * 22,
+        journal=position(),
+        sent_at_ms=1,
+        badge="secret-badge",
+        sealed_pin="sealed",
+    )
+    assert "secret-badge" not in repr(sign_in)
+    assert "sealed" not in repr(sign_in)
+
+
+def test_every_kind_has_its_own_name() -> None:
+    assert kind_of(deduct()) == "deduct"
+    kinds = {SignIn: "sign_in", Cancel: "cancel", OfflineAcceptance: "offline_acceptance"}
+    for message, kind in kinds.items():
+        assert message.__struct_config__.tag == kind
+
+
+def test_every_reason_a_qr_is_refused_for_can_be_answered() -> None:
+    assert {refusal.value for refusal in QrRefusal} <= {reason.value for reason in Reason}
+
+
+def test_identities_keep_their_types() -> None:
+    request = deduct()
+    assert (request.device, request.idempotency_key) == ("bar-1", "k" * 22)
+    assert (request.correlation, request.session) == ("c" * 22, "s" * 22)
+    session = SignedIn("s" * 22, "ada", "AL", "fair", "bar", 9)
+    assert messages.staff_of(session) == StaffId("ada")
+    assert messages.place_of(session) == (EventId("fair"), StallId("bar"))
+    approved = Approved("t1", Money(1, "EUR"), Money(2, "EUR"), "A-1", 3)
+    assert messages.transaction_of(approved) == TransactionId("t1")
+
+
+def test_a_line_knows_its_total() -> None:
+    assert SaleLine(3, 2, 350).total_in_cents == 700
