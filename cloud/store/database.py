@@ -1,0 +1,157 @@
+"""The database: one engine, one way to begin and commit, on SQLite and PostgreSQL alike."""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError
+
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_READS_ONLY: Final = "railtix_reads_only"
+_BUSY_TIMEOUT_MS: Final = 15_000
+
+
+class NotMigratedError(RuntimeError):
+    """The database's tables are not those this program was written for."""
+
+
+class CommitUnknownError(RuntimeError):
+    """A COMMIT failed on the way: what it held may stand or not. Look it up; never assume."""
+
+
+class Database:
+    """Hands out connections; every write goes through `transaction`."""
+
+    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+        self.url: Final = database_url(url)
+        self.dialect: Final[Literal["sqlite", "postgresql"]] = _dialect_of(self.url)
+        self.engine: Final = _engine(self.url, pool_size)
+        # SQLite has one writer. Its own busy handler sleeps up to 100 ms between tries and is not
+        # fair; within this process writers queue here instead.
+        self._writer: Final = threading.Lock() if self.dialect == "sqlite" else nullcontext()
+
+    def __repr__(self) -> str:
+        return f"Database({self.url.render_as_string(hide_password=True)})"
+
+    @contextmanager
+    def transaction(self) -> Generator[Connection]:
+        """One transaction, committed at the end of the block and rolled back if it raises.
+
+        SQLite: BEGIN IMMEDIATE. PostgreSQL: READ COMMITTED; take locks by `store.locks` first.
+
+        Raises:
+            CommitUnknownError: the COMMIT itself failed.
+        """
+        with self._writer, self.engine.connect() as connection:
+            transaction = connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                transaction.rollback()
+                raise
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                connection.invalidate()
+                raise CommitUnknownError("the COMMIT was not acknowledged") from error
+
+    @contextmanager
+    def reading(self) -> Generator[Connection]:
+        """A connection that only reads and never waits for a writer."""
+        with (
+            self.engine.connect().execution_options(**{_READS_ONLY: True}) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def check_migrated(self) -> None:
+        """Raises NotMigratedError where `migrate` has to run first."""
+        with self.reading() as connection:
+            current = MigrationContext.configure(connection).get_current_heads()
+        newest = ScriptDirectory(str(_MIGRATIONS)).get_heads()
+        if set(current) != set(newest):
+            state = "has no tables yet" if not current else "was made by another version"
+            raise NotMigratedError(
+                f"The database {self.url.render_as_string(hide_password=True)} {state}. "
+                "Run `railtix-cloud migrate` once, then start again."
+            )
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def database_url(url: str) -> URL:
+    """`postgresql://...` or `sqlite:///PATH`, with the driver this program ships."""
+    parsed = make_url(url)
+    if parsed.drivername in {"postgresql", "postgres"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def migrate(url: str) -> None:
+    """Bring the database's tables to the newest version; harmless when they are there already."""
+    parsed = database_url(url)
+    if _dialect_of(parsed) == "sqlite" and parsed.database is not None:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = _engine(parsed, pool_size=1)
+    try:
+        with engine.begin() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(_MIGRATIONS))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def _dialect_of(url: URL) -> Literal["sqlite", "postgresql"]:
+    match url.get_backend_name():
+        case "sqlite":
+            assert url.database not in {None, "", ":memory:"}, "SQLite needs a file"
+            return "sqlite"
+        case "postgresql":
+            return "postgresql"
+        case other:
+            raise ValueError(f"neither SQLite nor PostgreSQL: {other}")
+
+
+def _engine(url: URL, pool_size: int) -> Engine:
+    if _dialect_of(url) == "postgresql":
+        return create_engine(
+            url,
+            isolation_level="READ COMMITTED",
+            pool_size=pool_size,
+            max_overflow=20,
+            pool_pre_ping=True,
+        )
+    engine = create_engine(url, pool_size=pool_size, max_overflow=20)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
+    # The driver's own BEGIN is deferred: two readers that both turn writers then fail.
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # NORMAL loses commits on a power cut (FACTS.md).
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    # Without it INSERT OR REPLACE deletes a row past the append-only triggers.
+    cursor.execute("PRAGMA recursive_triggers = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads_only = connection.get_execution_options().get(_READS_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
