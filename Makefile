@@ -1,0 +1,104 @@
+# Everything a person types here. `make help` lists it.
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# Debian packages: what the programs run on, and what the tests and pictures need besides.
+DEMO_PACKAGES := mosquitto libzbar0
+TEST_PACKAGES := $(DEMO_PACKAGES) postgresql chromium strace openssl
+
+# The rooms that decide: tested with every branch covered.
+PURE := protocol device/till cloud/ledger
+PURE_TESTS := $(addprefix tests/,$(PURE))
+
+.PHONY: help
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | \
+	  awk -F ':.*## ' '{printf "  \033[1mmake %-18s\033[0m %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: $(VENV)/.demo ## A whole venue on this machine: one sale, for real (ARGS="--sales 5 --exit")
+	@$(BIN)/railtix-venue demo $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.dev ## Install what the tests need, and run them all
+	$(BIN)/pytest -q $(PURE_TESTS) $(foreach room,$(PURE),--cov=$(subst /,.,$(room))) \
+	  --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+	$(BIN)/pytest -q -n 2 --dist loadgroup $(addprefix --ignore=,$(PURE_TESTS)) $(ARGS)
+
+.PHONY: check
+check: $(VENV)/.dev ## Format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/.dev ## Format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench-throughput
+bench-throughput: $(VENV)/.dev ## Deducts a second beside pgbench on the same server
+	$(BIN)/python -m bench.throughput $(ARGS)
+
+.PHONY: bench-latency
+bench-latency: $(VENV)/.dev ## Frame to light, split by stage
+	$(BIN)/python -m bench.latency $(ARGS)
+
+.PHONY: lock
+lock: $(VENV)/.dev ## Pin every Python package anew, with hashes and without addresses
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile $(LOCK) --extra device --extra cloud --extra ops --extra venue \
+	  --group build -o locks/demo.txt pyproject.toml
+	$(BIN)/uv pip compile $(LOCK) --extra device --extra cloud --extra ops --extra venue \
+	  --group build --group dev -o locks/dev.txt pyproject.toml
+
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+  --no-emit-index-url --no-emit-find-links --no-annotate
+
+.PHONY: clean
+clean: ## Remove what was built and installed here
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+
+# Debian packages that are not there yet are installed; as root, or else through sudo.
+define debian
+@missing=""; \
+for package in $(1); do \
+  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' \
+    || missing="$$missing $$package"; \
+done; \
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+if [ -n "$$missing" ]; then \
+  echo "Installing from Debian:$$missing"; \
+  if [ "$$(id -u)" = 0 ]; then as=""; else as="sudo"; fi; \
+  $$as apt-get update -qq && \
+  $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    $$missing >/dev/null || { \
+      echo "Could not install$$missing: install them by hand, then run make again." >&2; exit 1; }; \
+fi
+endef
+
+define python
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3" >&2; exit 1; }
+@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+@echo "Installing Python packages into $(VENV)"
+@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+endef
+
+$(VENV)/.demo: pyproject.toml locks/demo.txt
+	$(call debian,$(DEMO_PACKAGES))
+	$(call python,locks/demo.txt)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml locks/dev.txt
+	$(call debian,$(TEST_PACKAGES))
+	$(call python,locks/dev.txt)
+	@touch $@ $(VENV)/.demo
