@@ -1,0 +1,105 @@
+"""All the parts of one appliance, opened together and closed together."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, assert_never
+
+from device.hardware.buzzer import Buzzer, PiezoBuzzer
+from device.hardware.camera import Camera, PiCamera
+from device.hardware.keypad import Keypad, MatrixKeypad, OnKey
+from device.hardware.lamp import Lamp, RgbLamp
+from device.hardware.printer import EscposPrinter, NoPrinter, Printer, connect_to
+from device.hardware.scanner import OnQr, Scanner
+from device.hardware.settings import HardwareSettings
+
+if TYPE_CHECKING:
+    from escpos.escpos import Escpos
+    from gpiozero.pins import Factory
+
+    Connect = Callable[[], Escpos]
+
+IMAGE_MARKER: Final = Path("/etc/railtix/image")
+"""Present in the shipped image, where nobody may press keys through a socket."""
+
+
+class _Part(Protocol):
+    def close(self) -> None: ...
+
+
+P = TypeVar("P", bound=_Part)
+
+
+class HardwareRefusedError(Exception):
+    """These parts may not be opened on this machine."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The parts of an appliance, ready."""
+
+    camera: Camera
+    scanner: Scanner
+    keypad: Keypad
+    lamp: Lamp
+    buzzer: Buzzer
+    printer: Printer
+    _parts: ExitStack
+
+    def close(self) -> None:
+        """Close every part, the last opened first; the lamp goes dark."""
+        self._parts.close()
+
+
+def open_hardware(
+    settings: HardwareSettings, *, on_key: OnKey, on_qr: OnQr, image_marker: Path = IMAGE_MARKER
+) -> Hardware:
+    """Open the parts; `on_key` and `on_qr` are called from the parts' own threads.
+
+    Raises HardwareRefusedError for a simulation in a shipped image, and whatever a part raises
+    that cannot be opened; what was open by then is closed. A printer that is away is no error.
+    """
+    with ExitStack() as parts:
+        match settings.kind:
+            case "pi":
+                camera, pin_factory, connect = _pi(settings, parts)
+            case "simulated":
+                if image_marker.exists():
+                    raise HardwareRefusedError("a shipped image runs on real parts only")
+                camera, pin_factory, connect = _simulated(settings, parts)
+            case _:
+                assert_never(settings.kind)
+        lamp = _closing(parts, RgbLamp(settings.lamp, pin_factory))
+        buzzer = _closing(parts, PiezoBuzzer(settings.buzzer, pin_factory))
+        printer = _closing(
+            parts,
+            NoPrinter()
+            if settings.printer.kind == "none"
+            else EscposPrinter(settings.printer, connect),
+        )
+        scanner = _closing(parts, Scanner(camera, on_qr))
+        keypad = _closing(parts, MatrixKeypad(settings.keypad, on_key, pin_factory))
+        return Hardware(camera, scanner, keypad, lamp, buzzer, printer, parts.pop_all())
+
+
+def _pi(settings: HardwareSettings, parts: ExitStack) -> "tuple[Camera, Factory, Connect]":
+    # Named here: gpiozero left to itself would fall back to another library without a word.
+    from gpiozero.pins.lgpio import LGPIOFactory  # noqa: PLC0415
+
+    pin_factory = LGPIOFactory()
+    parts.callback(pin_factory.close)
+    camera = _closing(parts, PiCamera(settings.camera))
+    return camera, pin_factory, lambda: connect_to(settings.printer)
+
+
+def _simulated(settings: HardwareSettings, parts: ExitStack) -> "tuple[Camera, Factory, Connect]":
+    from device.hardware.simulated import SimulatedEdge  # noqa: PLC0415 -- not on a Pi
+
+    edge = _closing(parts, SimulatedEdge(settings))
+    return edge.camera, edge.pin_factory, edge.connect_printer
+
+
+def _closing(parts: ExitStack, part: "P") -> "P":
+    parts.callback(part.close)
+    return part

@@ -1,0 +1,246 @@
+"""The edge to a socket: keys, frames, pin levels and printed bytes as JSON lines.
+
+Behind it the real drivers run; docs/simulated-edge.md has the messages. The device is the server.
+"""
+
+import asyncio
+import base64
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from threading import Condition, Thread
+from time import monotonic  # noqa: TID251 -- the edge stamps what leaves it
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
+
+import msgspec
+import structlog
+
+from device.hardware.camera import Frame
+from device.hardware.keypad import LAYOUT
+from device.hardware.settings import HardwareSettings
+from device.hardware.simulated_pins import KeyMatrix, SimulatedFactory
+
+if TYPE_CHECKING:
+    from escpos.escpos import Escpos
+
+FRAME_INTERVAL_S: Final = 0.04
+EMPTY_INTERVAL_S: Final = 0.1
+LINE_MAX: Final = 16 * 1024 * 1024
+"""Bytes: a frame of 8 megapixels in base64, and some."""
+
+UNREAD_MAX: Final = 8 * 1024 * 1024
+
+TAP_GAP_S: Final = 0.04
+TAP_MAX_S: Final = 5.0
+PRESS_LOOKS: Final = 12
+RELEASE_LOOKS: Final = 5
+"""How often the driver must have looked at a key's column before a tap goes on: on a busy machine
+a tap by the clock alone could fall between two scans."""
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+class Scene(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What lies before the camera: `grey` is width times height bytes, row by row."""
+
+    width: Annotated[int, msgspec.Meta(ge=16, le=4096)]
+    height: Annotated[int, msgspec.Meta(ge=16, le=4096)]
+    grey: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.grey) != self.width * self.height:
+            raise ValueError("grey is not width times height bytes")
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line from a client."""
+
+    press: str | None = None
+    release: str | None = None
+    tap: str | None = None
+    hold_ms: Annotated[int, msgspec.Meta(ge=0, le=5000)] = 60
+    scene: Scene | msgspec.UnsetType | None = msgspec.UNSET
+    paper: Literal["out", "ok"] | None = None
+
+    def __post_init__(self) -> None:
+        for key in (self.press, self.release, self.tap):
+            if key is not None and (len(key) != 1 or key not in "".join(LAYOUT)):
+                raise ValueError("there is no such key")
+
+
+class SimulatedCamera:
+    """Yields a new scene at once, then 25 times a second; without one, an empty counter."""
+
+    def __init__(self, on_first_capture: Callable[[float], None]) -> None:
+        self._on_first_capture = on_first_capture
+        self._changed = Condition()
+        self._scene: Scene | None = None
+        self._is_new = False
+        self._is_closed = False
+
+    def put(self, scene: Scene | None) -> None:
+        with self._changed:
+            self._scene = scene
+            self._is_new = True
+            self._changed.notify_all()
+
+    def capture(self) -> Frame | None:
+        import numpy as np  # noqa: PLC0415 -- 16 MiB, loaded at the first frame
+
+        with self._changed:
+            interval_s = EMPTY_INTERVAL_S if self._scene is None else FRAME_INTERVAL_S
+            self._changed.wait_for(lambda: self._is_new or self._is_closed, interval_s)
+            if self._is_closed:
+                return None
+            scene, is_new = self._scene, self._is_new
+            self._is_new = False
+        captured_at = monotonic()
+        if scene is None:
+            # Small, so that looking at nothing costs next to nothing.
+            return Frame(np.full((90, 160), 128, np.uint8), captured_at)
+        if is_new:
+            self._on_first_capture(captured_at)
+        grey = np.frombuffer(scene.grey, np.uint8).reshape(scene.height, scene.width)
+        return Frame(grey, captured_at)
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+
+class SimulatedEdge:
+    """The socket, and the parts' other side behind it."""
+
+    def __init__(self, settings: HardwareSettings) -> None:
+        assert settings.socket is not None, "HardwareSettings refuses a simulation with no socket"
+        self._path = Path(settings.socket)
+        self._settings = settings
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._pins: dict[str, object] = {"pins": {"red": 0.0, "green": 0.0, "blue": 0.0}, "at": 0.0}
+        self._has_paper = True
+        self.matrix = KeyMatrix()
+        self.pin_factory = SimulatedFactory(
+            settings, self.matrix, on_colour=self._on_colour, on_tone=self._on_tone
+        )
+        self.camera = SimulatedCamera(lambda at: self._tell({"captured_at": at}))
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._run, name="edge", daemon=True)
+        self._thread.start()
+        try:
+            self._server = self._call(self._listen())
+        except BaseException:
+            self._stop()
+            raise
+
+    def connect_printer(self) -> "Escpos":
+        """A printer to python-escpos whose bytes go to the clients."""
+        from device.hardware.simulated_paper import SocketPrinter  # noqa: PLC0415
+
+        return SocketPrinter(self._settings.printer.profile, self._on_paper)
+
+    def close(self) -> None:
+        self.camera.close()
+        self._call(self._hang_up())
+        self._stop()
+        self._path.unlink(missing_ok=True)
+
+    def _on_colour(self, red: float, green: float, blue: float) -> None:
+        self._pins = {"pins": {"red": red, "green": green, "blue": blue}, "at": monotonic()}
+        self._tell(self._pins)
+
+    def _on_tone(self, hz: float | None) -> None:
+        self._tell({"tone": hz, "at": monotonic()})
+
+    def _on_paper(self, printed: bytes) -> None:
+        if not self._has_paper:
+            # What a printer without paper does to the one who writes to it.
+            raise TimeoutError("the printer takes no bytes")
+        self._tell({"printed": base64.b64encode(printed).decode(), "at": monotonic()})
+
+    def _tell(self, message: dict[str, object]) -> None:
+        line = msgspec.json.encode(message) + b"\n"
+        with suppress(RuntimeError):  # the edge is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self._write, line)
+
+    def _write(self, line: bytes) -> None:
+        for client in self._clients:
+            if client.transport.get_write_buffer_size() > UNREAD_MAX:
+                client.transport.abort()  # it stopped reading; the device must not keep its mail
+            elif not client.is_closing():
+                client.write(line)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.close()
+
+    def _call(self, work: "Coroutine[None, None, T]") -> T:
+        result: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return result.result(timeout=10)
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    async def _listen(self) -> asyncio.AbstractServer:
+        self._path.unlink(missing_ok=True)  # left by a device that was killed
+        server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_MAX)
+        self._path.chmod(0o600)  # whoever presses these keys is staff
+        return server
+
+    async def _hang_up(self) -> None:
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for client in tuple(self._clients):
+            client.close()
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(msgspec.json.encode(self._pins) + b"\n")
+        self._clients.add(writer)
+        try:
+            while line := await reader.readline():
+                try:
+                    order = msgspec.json.decode(line, type=Order)
+                except (msgspec.DecodeError, ValueError) as refusal:
+                    writer.write(msgspec.json.encode({"refused": str(refusal)}) + b"\n")
+                    continue
+                await self._obey(order, writer)
+        except (ConnectionError, ValueError):
+            _log.warning("a client of the simulated edge was cut off")
+        finally:
+            self._clients.discard(writer)
+            writer.close()
+
+    async def _obey(self, order: Order, writer: asyncio.StreamWriter) -> None:
+        if order.press is not None:
+            self.matrix.press(order.press)
+        if order.release is not None:
+            self.matrix.release(order.release)
+        if order.tap is not None:
+            # One tap after the other, as a finger does it: the next line waits.
+            self.matrix.press(order.tap)
+            await self._looked_at(order.tap, PRESS_LOOKS, order.hold_ms / 1000)
+            self.matrix.release(order.tap)
+            await self._looked_at(order.tap, RELEASE_LOOKS, TAP_GAP_S)
+            tapped = {"tapped": order.tap, "at": monotonic()}
+            writer.write(msgspec.json.encode(tapped) + b"\n")
+        if order.scene is not msgspec.UNSET:
+            self.camera.put(order.scene)
+        if order.paper is not None:
+            self._has_paper = order.paper == "ok"
+
+    async def _looked_at(self, key: str, looks: int, at_least_s: float) -> None:
+        began_at, first = monotonic(), self.matrix.looks(key)
+        await asyncio.sleep(at_least_s)
+        # The looks are counted by the keypad's own thread, which knows nothing of this one.
+        while (  # noqa: ASYNC110
+            self.matrix.looks(key) < first + looks and monotonic() < began_at + TAP_MAX_S
+        ):
+            await asyncio.sleep(0.005)
