@@ -1,0 +1,132 @@
+"""The wire between an appliance and the cloud, which can be cut, mended, or made one-way."""
+
+import asyncio
+import contextlib
+import threading
+from enum import Enum, auto
+from typing import Final
+
+from venue.programs import free_port
+
+CHUNK_BYTES: Final = 64 * 1024
+START_WITHIN_S: Final = 10.0
+
+
+class Wire(Enum):
+    """What the wire does with what is put on it."""
+
+    WHOLE = auto()
+    SWALLOWING_REPLIES = auto()
+    """Requests arrive, replies do not: the worst moment to lose a network."""
+    SILENT = auto()
+    """Nothing arrives either way, and nobody is told: a dead access point."""
+    CUT = auto()
+    """Connections break, and new ones are refused."""
+
+
+class Network:
+    """A TCP relay on loopback that stands between an appliance and the broker.
+
+    What was swallowed is lost for its connection (TLS notices the hole), so mending breaks the
+    connections that lost bytes, as a real network would end them sooner or later.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        """Relay a port of our own, `port`, to `target_port` on this machine."""
+        self.port: Final = free_port()
+        self._target_port = target_port
+        self._wire = Wire.WHOLE
+        self._pipes: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._stopped = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="network", daemon=True)
+        self._thread.start()
+        assert self._ready.wait(START_WITHIN_S), "the relay did not start"
+
+    @property
+    def wire(self) -> Wire:
+        return self._wire
+
+    def swallow_replies(self) -> None:
+        self._wire = Wire.SWALLOWING_REPLIES
+
+    def silence(self) -> None:
+        self._wire = Wire.SILENT
+
+    def cut(self) -> None:
+        self._wire = Wire.CUT
+        self._break_connections()
+
+    def mend(self) -> None:
+        lost = self._wire is not Wire.WHOLE
+        self._wire = Wire.WHOLE
+        if lost:
+            self._break_connections()
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopped.set)
+            self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
+        self._ready.set()
+        await self._stopped.wait()
+        server.close()
+        self._abort_all()
+        pending = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._wire is Wire.CUT:
+            writer.transport.abort()
+            return
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._pipes |= {writer, far_writer}
+        try:
+            await asyncio.gather(
+                self._pump(reader, far_writer, Wire.SILENT),
+                self._pump(far_reader, writer, Wire.SWALLOWING_REPLIES, Wire.SILENT),
+            )
+        finally:
+            for end in (writer, far_writer):
+                end.transport.abort()
+            self._pipes -= {writer, far_writer}
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *lost_on: Wire
+    ) -> None:
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            while chunk := await reader.read(CHUNK_BYTES):
+                if self._wire not in lost_on:
+                    writer.write(chunk)
+                    await writer.drain()
+        writer.transport.abort()
+
+    def _break_connections(self) -> None:
+        done = threading.Event()
+
+        def abort() -> None:
+            self._abort_all()
+            done.set()
+
+        self._loop.call_soon_threadsafe(abort)
+        done.wait(START_WITHIN_S)
+
+    def _abort_all(self) -> None:
+        for writer in tuple(self._pipes):
+            writer.transport.abort()
