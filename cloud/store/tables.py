@@ -71,8 +71,6 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 _JSON: Final = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-_ID: Final = Uuid(as_uuid=False)
-"""UUIDv7; text in the code (the NewTypes of `protocol.ids`), a native UUID where there is one."""
 _SLUG: Final = String(40)
 _KEY: Final = String(64)
 _CURRENCY: Final = String(3)
@@ -94,7 +92,7 @@ def _time(name: str, *, nullable: bool = False) -> Column[Any]:
 users = Table(
     "users",
     metadata,
-    Column("user_id", _ID, primary_key=True),
+    Column("user_id", Uuid, primary_key=True),
     # The opaque `sub` of a wallet QR, base64url: it names the payer to the cloud and nobody else.
     Column("payer_id", String(22), nullable=False, unique=True),
     Column("email", String(254), unique=True),
@@ -104,7 +102,7 @@ users = Table(
 credit_wallets = Table(
     "credit_wallets",
     metadata,
-    Column("user_id", _ID, ForeignKey("users.user_id"), nullable=False),
+    Column("user_id", Uuid, ForeignKey("users.user_id"), nullable=False),
     Column("currency", _CURRENCY, nullable=False),
     # A projection of the wallet's transactions, written with each of them; may be negative.
     Column("balance_in_cents", BigInteger, nullable=False),
@@ -119,8 +117,8 @@ credit_wallets = Table(
 credit_transactions = Table(
     "credit_transactions",
     metadata,
-    Column("user_id", _ID, nullable=False),
-    Column("id", _ID, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("id", Uuid, nullable=False),
     Column("type", String(10), nullable=False),
     Column("direction", String(3), nullable=False),
     Column("amount_in_cents", BigInteger, nullable=False),
@@ -131,12 +129,12 @@ credit_transactions = Table(
     _time("created_at"),
     # `kind:id`, as `device:till-1`, `user:...`, `staff:mia`, `system:payments`.
     Column("created_by", String(80), nullable=False),
-    Column("reversal_of_transaction_id", _ID),
+    Column("reversal_of_transaction_id", Uuid),
     Column("event_id", _SLUG),
     Column("stall_id", _SLUG),
     Column("device_id", _SLUG),
     Column("staff_id", _SLUG),
-    Column("order_id", _ID),
+    Column("order_id", Uuid),
     Column("lines", _JSON),
     # One index serves identity and a wallet's history: ids are UUIDv7, so they sort by time.
     PrimaryKeyConstraint("user_id", "id"),
@@ -184,8 +182,8 @@ outcomes = Table(
     Column("digest", _HASH),
     # `messages.encode_outcome`: the same answer for the same request, word for word.
     Column("answer", LargeBinary, nullable=False),
-    Column("user_id", _ID),
-    Column("transaction_id", _ID),
+    Column("user_id", Uuid),
+    Column("transaction_id", Uuid),
     # Where the sale stands in the appliance's journal: what it has not settled is found by these.
     Column("epoch", _KEY),
     Column("entry", BigInteger),
@@ -199,7 +197,7 @@ outcomes = Table(
 http_outcomes = Table(
     "http_outcomes",
     metadata,
-    Column("user_id", _ID, nullable=False),
+    Column("user_id", Uuid, nullable=False),
     Column("key", _KEY, nullable=False),
     Column("operation", String(40), nullable=False),
     # Of the request's content: the same key with other content is refused.
@@ -216,7 +214,7 @@ http_outcomes = Table(
 spent_tokens = Table(
     "spent_tokens",
     metadata,
-    Column("user_id", _ID, nullable=False),
+    Column("user_id", Uuid, nullable=False),
     Column("jti", String(22), nullable=False),
     _time("expires_at"),
     PrimaryKeyConstraint("user_id", "jti"),
@@ -227,19 +225,19 @@ spent_tokens = Table(
 review_entries = Table(
     "review_entries",
     metadata,
-    Column("review_id", _ID, primary_key=True),
+    Column("review_id", Uuid, primary_key=True),
     Column("device_id", _SLUG, nullable=False),
     Column("key", _KEY, nullable=False),
     Column("kind", String(32), nullable=False),
     Column("reason", String(40), nullable=False),
     # The request as the appliance signed it: what a person judges, and what is posted.
     Column("request", LargeBinary, nullable=False),
-    Column("user_id", _ID),
+    Column("user_id", Uuid),
     Column("amount_in_cents", BigInteger),
     Column("currency", _CURRENCY),
     Column("event_id", _SLUG),
     Column("state", String(12), nullable=False, server_default="open"),
-    Column("transaction_id", _ID),
+    Column("transaction_id", Uuid),
     _time("created_at"),
     _time("resolved_at", nullable=True),
     Column("resolved_by", String(80)),
@@ -250,7 +248,7 @@ review_entries = Table(
 audit_records = Table(
     "audit_records",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", Uuid, primary_key=True),
     _time("at"),
     Column("actor", String(80), nullable=False),
     Column("action", String(40), nullable=False),
@@ -258,7 +256,7 @@ audit_records = Table(
     Column("outcome", String(40), nullable=False),
     Column("device_id", _SLUG),
     Column("event_id", _SLUG),
-    Column("user_id", _ID),
+    Column("user_id", Uuid),
     # What it was done to: an idempotency key, a transaction, a device, a policy.
     Column("subject", String(200)),
     Column("request_hash", _HASH),
@@ -323,7 +321,7 @@ staff_assignments = Table(
     Column("event_id", _SLUG, ForeignKey("events.event_id"), nullable=False),
     # None: every stall of the event.
     Column("stall_id", _SLUG),
-    Column("assignment_id", _ID, primary_key=True),
+    Column("assignment_id", Uuid, primary_key=True),
 )
 
 Index(
@@ -359,7 +357,7 @@ sign_in_failures = Table(
 staff_sessions = Table(
     "staff_sessions",
     metadata,
-    Column("session_id", _ID, primary_key=True),
+    Column("session_id", Uuid, primary_key=True),
     Column("staff_id", _SLUG, ForeignKey("staff.staff_id"), nullable=False),
     Column("device_id", _SLUG, ForeignKey("devices.device_id"), nullable=False),
     Column("event_id", _SLUG, nullable=False),
@@ -436,8 +434,8 @@ Index(
 payments = Table(
     "payments",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("user_id", _ID, ForeignKey("users.user_id"), nullable=False),
+    Column("id", Uuid, primary_key=True),
+    Column("user_id", Uuid, ForeignKey("users.user_id"), nullable=False),
     Column("amount_in_cents", BigInteger, nullable=False),
     Column("currency", _CURRENCY, nullable=False),
     Column("provider", String(40), nullable=False),
@@ -447,7 +445,7 @@ payments = Table(
     Column("checkout_url", Text),
     Column("state", String(12), nullable=False),
     Column("idempotency_key", _KEY, nullable=False),
-    Column("transaction_id", _ID),
+    Column("transaction_id", Uuid),
     _time("created_at"),
     _time("updated_at"),
     UniqueConstraint("user_id", "idempotency_key"),
@@ -462,7 +460,7 @@ webhook_events = Table(
     Column("provider", String(40), nullable=False),
     Column("event_id", String(200), nullable=False),
     Column("type", String(80), nullable=False),
-    Column("payment_id", _ID),
+    Column("payment_id", Uuid),
     _time("received_at"),
     PrimaryKeyConstraint("provider", "event_id"),
 )
@@ -473,7 +471,7 @@ login_links = Table(
     "login_links",
     metadata,
     Column("hash", _HASH, primary_key=True),
-    Column("user_id", _ID, ForeignKey("users.user_id"), nullable=False),
+    Column("user_id", Uuid, ForeignKey("users.user_id"), nullable=False),
     _time("created_at"),
     _time("expires_at"),
     _time("used_at", nullable=True),
@@ -483,7 +481,7 @@ attendee_sessions = Table(
     "attendee_sessions",
     metadata,
     Column("hash", _HASH, primary_key=True),
-    Column("user_id", _ID, ForeignKey("users.user_id"), nullable=False),
+    Column("user_id", Uuid, ForeignKey("users.user_id"), nullable=False),
     _time("created_at"),
     _time("expires_at"),
     _time("ended_at", nullable=True),
