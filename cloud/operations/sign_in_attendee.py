@@ -1,0 +1,148 @@
+"""An attendee's way in: a link that works once, then a session on their phone."""
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, insert, select, update
+from uuid_utils.compat import uuid7
+
+from cloud.access.tokens import TokenKind, draw_token, hash_token, is_of_kind
+from cloud.operations.audit_trail import Deed, record
+from cloud.operations.refusals import Code, Refusal
+from cloud.operations.rows import insert_if_new
+from cloud.store.database import Database
+from cloud.store.tables import attendee_sessions, login_links, users
+from protocol.encoding import to_base64url
+from protocol.ids import PayerId, UserId
+
+LINK_VALID: Final = timedelta(hours=24)
+SESSION_VALID: Final = timedelta(days=14)
+_PAYER_ID_BYTES: Final = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Attendee:
+    user_id: UserId
+    payer_id: PayerId
+
+    @property
+    def row_id(self) -> UUID:
+        return UUID(self.user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """A secret to hand over once: whoever has it signs in as this attendee."""
+
+    user_id: UserId
+    link_token: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    attendee: Attendee
+    token: str = field(repr=False)
+    expires_at: datetime
+
+
+def invite(
+    database: Database,
+    email: str | None,
+    actor: str,
+    now: datetime,
+    valid: timedelta = LINK_VALID,
+) -> Invitation:
+    """A sign-in link for the attendee of this address, who is entered first where unknown."""
+    token = draw_token(TokenKind.SIGN_IN_LINK)
+    with database.transaction() as connection:
+        user_id = _enter(connection, email, now)
+        connection.execute(
+            insert(login_links).values(
+                hash=hash_token(token), user_id=user_id, created_at=now, expires_at=now + valid
+            )
+        )
+        record(connection, Deed(actor, "attendee_invited", user_id=user_id), now)
+    return Invitation(UserId(str(user_id)), token, now + valid)
+
+
+def exchange_link(database: Database, link_token: str, now: datetime) -> Session | Refusal:
+    """A session for a link that is used for the first time; it opens nothing afterwards."""
+    if not is_of_kind(link_token, TokenKind.SIGN_IN_LINK):
+        return _LINK_NOT_USABLE
+    with database.transaction() as connection:
+        used = connection.execute(
+            update(login_links)
+            .where(
+                login_links.c.hash == hash_token(link_token),
+                login_links.c.used_at.is_(None),
+                login_links.c.expires_at > now,
+            )
+            .values(used_at=now)
+            .returning(login_links.c.user_id)
+        ).scalar_one_or_none()
+        if used is None:
+            return _LINK_NOT_USABLE
+        token = draw_token(TokenKind.ATTENDEE_SESSION)
+        connection.execute(
+            insert(attendee_sessions).values(
+                hash=hash_token(token),
+                user_id=used,
+                created_at=now,
+                expires_at=now + SESSION_VALID,
+            )
+        )
+        payer_id = connection.execute(
+            select(users.c.payer_id).where(users.c.user_id == used)
+        ).scalar_one()
+        record(connection, Deed(f"user:{used}", "attendee_signed_in", user_id=used), now)
+    return Session(Attendee(UserId(str(used)), payer_id), token, now + SESSION_VALID)
+
+
+def find_attendee(database: Database, session_token: str, now: datetime) -> Attendee | None:
+    """Whose session this is, while it lasts."""
+    if not is_of_kind(session_token, TokenKind.ATTENDEE_SESSION):
+        return None
+    with database.reading() as connection:
+        row = connection.execute(
+            select(users.c.user_id, users.c.payer_id)
+            .join(attendee_sessions, attendee_sessions.c.user_id == users.c.user_id)
+            .where(
+                attendee_sessions.c.hash == hash_token(session_token),
+                attendee_sessions.c.ended_at.is_(None),
+                attendee_sessions.c.expires_at > now,
+            )
+        ).one_or_none()
+    return None if row is None else Attendee(UserId(str(row.user_id)), PayerId(row.payer_id))
+
+
+def sign_out(database: Database, session_token: str, now: datetime) -> None:
+    """End the session; ending one that has ended changes nothing."""
+    with database.transaction() as connection:
+        connection.execute(
+            update(attendee_sessions)
+            .where(
+                attendee_sessions.c.hash == hash_token(session_token),
+                attendee_sessions.c.ended_at.is_(None),
+            )
+            .values(ended_at=now)
+        )
+
+
+def _enter(connection: Connection, email: str | None, now: datetime) -> UUID:
+    email = None if email is None else email.strip().lower()
+    user_id, payer_id = uuid7(), to_base64url(secrets.token_bytes(_PAYER_ID_BYTES))
+    row = {"user_id": user_id, "payer_id": payer_id, "email": email, "created_at": now}
+    if insert_if_new(connection, users, row):
+        return user_id
+    return connection.execute(select(users.c.user_id).where(users.c.email == email)).scalar_one()
+
+
+_LINK_NOT_USABLE: Final = Refusal(
+    Code.LINK_NOT_USABLE,
+    "This sign-in link was used already, has expired, or is incomplete.",
+    "Ask for a new one.",
+)
