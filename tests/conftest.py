@@ -1,0 +1,72 @@
+"""The real parts that every test may ask for; each pytest-xdist worker has its own."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from venue.servers import Authority, Broker, Credentials, Postgres
+
+WORKER_NAMES = ("1", "2", "3", "4")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A private PostgreSQL, started when the first test asks for it."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _database_names() -> Iterator[str]:
+    return (f"test_{number}" for number in itertools.count(1))
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres, _database_names: Iterator[str]) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of the test's own."""
+    name = next(_database_names)
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def certify_device(authority: Authority) -> Callable[[str], Credentials]:
+    """Gives an appliance's certificate by its device id; the same one within a session."""
+    known: dict[str, Credentials] = {}
+
+    def certify(device_id: str) -> Credentials:
+        if device_id not in known:
+            (known[device_id],) = authority.certify_devices(device_id)
+        return known[device_id]
+
+    return certify
+
+
+@pytest.fixture(scope="session")
+def worker_credentials(authority: Authority) -> list[Credentials]:
+    """Certificates of cloud-worker-1 to cloud-worker-4, who have a worker's rights at `broker`."""
+    return authority.certify_workers(*WORKER_NAMES)
+
+
+@pytest.fixture(scope="session")
+def _stopped_broker(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Broker:
+    return Broker(
+        tmp_path_factory.mktemp("broker"),
+        authority.ca,
+        authority.certify_server("broker"),
+        workers=[f"cloud-worker-{name}" for name in WORKER_NAMES],
+    )
+
+
+@pytest.fixture
+def broker(_stopped_broker: Broker) -> Iterator[Broker]:
+    """mosquitto with mutual TLS, started for this test: it knows nothing of the test before."""
+    with _stopped_broker:
+        yield _stopped_broker
