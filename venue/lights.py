@@ -1,0 +1,212 @@
+"""What the lamp said, read from its pin levels alone: the device is not asked.
+
+Colour and rhythm decide, and strength where those would take long to tell: what speaks about a
+sale shines in full, what tells the till's state is dimmer, and "ready" is one steady dim white.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from typing import Final
+
+
+class Light(StrEnum):
+    """The lights by the names the appliance gives them too (a test compares the two)."""
+
+    DARK = "dark"
+    NOBODY_SIGNED_IN = "nobody signed in"
+    READY = "ready"
+    SHOW_QR = "show the QR"
+    KEY_THE_AMOUNT = "scanned: key the amount"
+    ASKING = "asking the cloud"
+    APPROVED = "approved"
+    APPROVED_OFFLINE = "approved offline"
+    DECLINED = "declined"
+    REFRESH_QR = "refresh the QR"
+    FAULT = "fault: do not hand over"
+    OFFLINE_ALLOWED = "offline, sales allowed"
+    OFFLINE_NOT_ALLOWED = "offline, sales not allowed"
+
+
+@dataclass(frozen=True)
+class Level:
+    """The lamp's colour from a moment on; strengths 0 to 1, monotonic seconds."""
+
+    red: float
+    green: float
+    blue: float
+    at: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One showing of a light. `light` is None while, or where, the levels do not tell which."""
+
+    light: Light | None
+    began_at: float
+    ended_at: float | None
+    """None while it lasts."""
+
+
+class _Hue(Enum):
+    DARK = auto()
+    WHITE = auto()
+    RED = auto()
+    GREEN = auto()
+    BLUE = auto()
+    CYAN = auto()
+    AMBER = auto()
+    DIM_AMBER = auto()
+    OTHER = auto()
+
+
+READY_STRENGTH: Final = 0.15
+"""The breath of "nobody signed in" passes beside this strength, never through it."""
+
+WORD_PAUSE_MAX_S: Final = 0.75
+"""A dark longer than this ends a word about a sale: the slowest of those blinks is 0.4 s."""
+
+STATE_PAUSE_MAX_S: Final = 1.5
+"""The double blink rests for a second between its pairs."""
+
+STEADY_S: Final = 0.7
+"""Red for this long is steady; the slow blink's is 0.4 s."""
+
+FAST_PERIOD_S: Final = 0.45
+"""Between the fast blink's 0.2 s and the slow one's 0.8 s."""
+
+
+def approvals(levels: Iterable[Level]) -> tuple[float, ...]:
+    """When the lamp turned green: each is one approval, known from its first edge.
+
+    Full green alone is in no other light, not even in passing from one colour to another.
+    """
+    edges: list[float] = []
+    was_green = False
+    for level in levels:
+        is_green = _hue(level) is _Hue.GREEN
+        if is_green and not was_green:
+            edges.append(level.at)
+        was_green = is_green
+    return tuple(edges)
+
+
+def recognise(levels: Iterable[Level], now: float) -> tuple[Seen, ...]:
+    """The lights shown, oldest first, as far as they can be told at `now`."""
+    showings = _showings(list(levels), now)
+    ends = [following[0].at for following in showings[1:]]
+    return tuple(
+        Seen(_name(showing, now if end is None else end), showing[0].at, end)
+        for showing, end in zip(showings, [*ends, None], strict=True)
+    )
+
+
+def _hue(level: Level) -> _Hue:
+    match (level.red > 0, level.green > 0, level.blue > 0):
+        case (False, False, False):
+            return _Hue.DARK
+        case (True, True, True):
+            return _Hue.WHITE
+        case (True, False, False):
+            return _Hue.RED
+        case (False, True, False):
+            return _Hue.GREEN if level.green == 1 else _Hue.OTHER
+        case (False, False, True):
+            return _Hue.BLUE
+        case (False, True, True):
+            return _Hue.CYAN
+        case (True, True, False):
+            return _Hue.AMBER if level.red == 1 else _Hue.DIM_AMBER
+        case _:
+            return _Hue.OTHER
+
+
+def _is_asking(level: Level) -> bool:
+    return _hue(level) is _Hue.BLUE and level.blue == 1
+
+
+def _is_ready(level: Level) -> bool:
+    return _hue(level) is _Hue.WHITE and level.red == READY_STRENGTH
+
+
+def _showings(levels: list[Level], now: float) -> list[list[Level]]:
+    """Cut the levels where one light ends and the next begins."""
+    showings: list[list[Level]] = []
+    ends = [*(level.at for level in levels[1:]), now]
+    for level, ends_at in zip(levels, ends, strict=True):
+        if showings and _goes_on(showings[-1], level, ends_at - level.at):
+            showings[-1].append(level)
+        else:
+            showings.append([level])
+    return showings
+
+
+def _goes_on(showing: list[Level], level: Level, lasts_s: float) -> bool:
+    """Whether a level is one more of the same light."""
+    hue = _hue(level)
+    last = next((one for one in reversed(showing) if _hue(one) is not _Hue.DARK), None)
+    if last is None:
+        return hue is _Hue.DARK
+    if hue is _Hue.DARK:
+        return lasts_s < _pause_max_s(last)
+    match _hue(last):
+        case _Hue.GREEN:
+            # Green and then full amber is one word; green again is the next approval.
+            return hue is _Hue.AMBER
+        case _Hue.RED:
+            was_steady = level.at - last.at >= STEADY_S
+            return hue is _Hue.RED and not (was_steady and _hue(showing[-1]) is _Hue.DARK)
+        case _Hue.BLUE:
+            return hue is _Hue.BLUE and _is_asking(level) == _is_asking(last)
+        case _Hue.WHITE:
+            return hue is _Hue.WHITE and _is_ready(level) == _is_ready(last)
+        case _Hue.CYAN | _Hue.AMBER | _Hue.DIM_AMBER | _Hue.DARK | _Hue.OTHER:
+            return hue is _hue(last)
+
+
+def _pause_max_s(last: Level) -> float:
+    """How long a dark after this colour may be and still belong to the same light."""
+    match _hue(last):
+        case _Hue.RED | _Hue.GREEN | _Hue.AMBER:
+            return WORD_PAUSE_MAX_S
+        case _Hue.BLUE:
+            return WORD_PAUSE_MAX_S if _is_asking(last) else 0
+        case _Hue.DIM_AMBER:
+            return STATE_PAUSE_MAX_S
+        case _Hue.WHITE | _Hue.CYAN | _Hue.DARK | _Hue.OTHER:
+            return 0
+
+
+def _name(showing: list[Level], until: float) -> Light | None:
+    first = showing[0]
+    hues = [_hue(level) for level in showing]
+    match hues[0]:
+        case _Hue.DARK:
+            return Light.DARK
+        case _Hue.GREEN:
+            return Light.APPROVED_OFFLINE if _Hue.AMBER in hues else Light.APPROVED
+        case _Hue.BLUE:
+            return Light.ASKING if _is_asking(first) else Light.SHOW_QR
+        case _Hue.CYAN:
+            return Light.KEY_THE_AMOUNT
+        case _Hue.RED:
+            return _red(showing, until)
+        case _Hue.WHITE:
+            return Light.READY if _is_ready(first) else Light.NOBODY_SIGNED_IN
+        case _Hue.DIM_AMBER:
+            if _Hue.DARK in hues:
+                return Light.OFFLINE_NOT_ALLOWED
+            return Light.OFFLINE_ALLOWED if len(showing) > 1 else None
+        case _Hue.AMBER | _Hue.OTHER:
+            return None
+
+
+def _red(showing: list[Level], until: float) -> Light | None:
+    edges = [level.at for level in showing if _hue(level) is _Hue.RED]
+    if len(edges) > 1:
+        period_s = (edges[-1] - edges[0]) / (len(edges) - 1)
+        return Light.FAULT if period_s < FAST_PERIOD_S else Light.REFRESH_QR
+    dark = next((level.at for level in showing if _hue(level) is _Hue.DARK), None)
+    if (until if dark is None else dark) - edges[0] >= STEADY_S:
+        return Light.DECLINED
+    return None
