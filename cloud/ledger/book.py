@@ -1,0 +1,96 @@
+"""The facts as a batch goes on: each request sees those before it."""
+
+from cloud.ledger.decisions import Decision
+from cloud.ledger.facts import (
+    Appliance,
+    DeviceKey,
+    EventTerms,
+    Facts,
+    KnownKey,
+    PolicyTerms,
+    Presented,
+    StaffSession,
+)
+from cloud.ledger.postings import Posting, TransactionType, Wallet, post
+from protocol.ids import DeviceId, EventId, PayerId, SessionId, TokenId, UserId
+
+
+class Book:
+    """The facts of one batch and what its decisions so far have changed of them."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._keys = dict(facts.keys)
+        self._reviews = dict(facts.reviews)
+        self._wallets = dict(facts.wallets)
+        self._spent = set(facts.spent)
+        self._ended: set[SessionId] = set()
+
+    @property
+    def wallets(self) -> dict[tuple[UserId, str], Wallet]:
+        """Every wallet of the batch as it stands now."""
+        return self._wallets
+
+    def appliance(self, device_id: DeviceId) -> Appliance:
+        return self._facts.appliances[device_id]
+
+    def is_revoked(self, presented: Presented) -> bool:
+        """Whether the appliance, or the certificate it signed with, has been revoked."""
+        return (
+            self.appliance(presented.request.device).revoked
+            or presented.thumbprint in self._facts.revoked_certificates
+        )
+
+    def known(self, key: DeviceKey) -> KnownKey | None:
+        return self._keys.get(key)
+
+    def review_of(self, key: DeviceKey) -> str | None:
+        return self._reviews.get(key)
+
+    def session(self, session_id: SessionId) -> StaffSession | None:
+        return self._facts.sessions.get(session_id)
+
+    def has_ended(self, session: StaffSession) -> bool:
+        return session.ended or session.session_id in self._ended
+
+    def event(self, event_id: EventId) -> EventTerms:
+        return self._facts.events[event_id]
+
+    def policy(self, device_id: DeviceId, version: int) -> PolicyTerms | None:
+        return self._facts.policies.get((device_id, version))
+
+    def payer(self, payer_id: PayerId) -> UserId | None:
+        return self._facts.payers.get(payer_id)
+
+    def wallet(self, user_id: UserId, currency: str) -> Wallet:
+        """A wallet that was never topped up is an empty one."""
+        found = self._wallets.get((user_id, currency))
+        return Wallet.empty(user_id, currency) if found is None else found
+
+    def is_spent(self, user_id: UserId, token_id: TokenId) -> bool:
+        return (user_id, token_id) in self._spent
+
+    def enter(self, key: DeviceKey, decision: Decision) -> None:
+        """Let the requests that follow see this decision."""
+        if decision.key is not None:
+            self._keys[key] = decision.key
+        if decision.posting is not None:
+            self._post(decision.posting)
+        if decision.spent is not None:
+            self._spent.add((decision.spent.user_id, decision.spent.token_id))
+        if decision.review is not None:
+            self._reviews[key] = decision.review.review_id
+        if decision.ended is not None:
+            self._ended.add(decision.ended)
+
+    def _post(self, posting: Posting) -> None:
+        currency = posting.amount.currency
+        before = self.wallet(posting.user_id, currency)
+        after = post(before, posting)
+        # An online deduct was decided against this very balance.
+        assert (
+            posting.type is not TransactionType.DEDUCT
+            or after.balance.amount_in_cents >= 0
+            or after.offline_frozen
+        ), "an unmarked debt"
+        self._wallets[posting.user_id, currency] = after

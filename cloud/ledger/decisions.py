@@ -1,0 +1,83 @@
+"""What is to be stored and answered once a request is decided: values, not deeds."""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from cloud.ledger.facts import KnownKey
+from cloud.ledger.postings import Posting
+from protocol.ids import EventId, SessionId, StaffId, TokenId, UserId
+from protocol.messages import Declined, JournalPosition, Outcome, Reason
+from protocol.money import Money
+
+
+class Flag(StrEnum):
+    """What a person who reads the audit log should notice."""
+
+    SAME_ANSWER = "same_answer"
+    """The request was answered before; nothing was done now."""
+    SHORT = "short"
+    """Posted in full though the wallet could not cover it."""
+    TOKEN_SEEN_BEFORE = "token_seen_before"  # noqa: S105  # a flag's name
+    DECLINED_BEFORE = "declined_before"
+    """Accepted offline although this very sale had been declined online."""
+
+
+class ReviewCause(StrEnum):
+    """Why a person has to judge, where no refusal's name says it."""
+
+    CANCELLED_BEFORE = "cancelled_before"
+    """The till cancelled this very key, and now says that it sold."""
+    UPLOAD_TOO_OLD = "upload_too_old"
+
+
+class SpentToken(msgspec.Struct, frozen=True):
+    user_id: UserId
+    token_id: TokenId
+    expires_at_s: int
+    """The token's `exp`, seconds since 1970."""
+
+
+class Review(msgspec.Struct, frozen=True):
+    """What a person has to judge."""
+
+    review_id: str
+    reason: Reason | ReviewCause
+    user_id: UserId | None = None
+    amount: Money | None = None
+    event_id: EventId | None = None
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a heartbeat said of its appliance."""
+
+    at: datetime
+    journal: JournalPosition
+    policy_acked: int
+    firmware: str
+    printer: str
+    queue: int
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer, and what has to stand in the database before it may be sent."""
+
+    answer: Outcome
+    key: KnownKey | None = None
+    """What the request's key now stands for, where that changed."""
+    posting: Posting | None = None
+    spent: SpentToken | None = None
+    review: Review | None = None
+    ended: SessionId | None = None
+    seen: Seen | None = None
+    flags: tuple[Flag, ...] = ()
+    user_id: UserId | None = None
+    staff_id: StaffId | None = None
+
+    @property
+    def outcome_name(self) -> str:
+        """For the audit record: the outcome, or the name of the refusal."""
+        if isinstance(self.answer, Declined):
+            return self.answer.reason.value
+        return str(self.answer.__struct_config__.tag)

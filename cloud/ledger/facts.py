@@ -1,0 +1,146 @@
+"""What a decision is made from: facts read under the locks, and requests whose signature holds."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from cloud.ledger.postings import Wallet
+from protocol.ids import (
+    DeviceId,
+    EventId,
+    IdempotencyKey,
+    PayerId,
+    SessionId,
+    StaffId,
+    StallId,
+    TokenId,
+    TransactionId,
+    UserId,
+)
+from protocol.messages import (
+    BalanceRequest,
+    Cancel,
+    Deduct,
+    Heartbeat,
+    OfflineAcceptance,
+    Outcome,
+    SignOut,
+)
+from protocol.money import Money
+from protocol.policy import OfflineRules
+from protocol.wallet_qr import QrRefusal, WalletToken
+
+BatchRequest = SignOut | BalanceRequest | Deduct | OfflineAcceptance | Cancel | Heartbeat
+"""Everything but a sign-in, which is slow on purpose and runs alone."""
+
+DeviceKey = tuple[DeviceId, IdempotencyKey]
+
+
+class KeyState(StrEnum):
+    """What became of an idempotency key (DESIGN.md, keys and outcomes)."""
+
+    APPROVED = "approved"
+    DECLINED = "declined"
+    CANCELLED = "cancelled"
+    POSTED_OFFLINE = "posted_offline"
+    REVIEW = "review"
+    """Unseen until a request that a person has to judge."""
+    ANSWERED = "answered"
+    """A sign-in: no sale can come under it any more."""
+
+
+class PostedSale(msgspec.Struct, frozen=True):
+    """A sale in the ledger, and what of it is not reversed yet."""
+
+    transaction_id: TransactionId
+    user_id: UserId
+    amount: Money
+    left_in_cents: int
+    event_id: EventId | None
+    stall_id: StallId | None
+    staff_id: StaffId | None
+
+
+class KnownKey(msgspec.Struct, frozen=True):
+    state: KeyState
+    digest: str | None
+    """Of the sale's content; None where no sale was seen under this key."""
+    answer: Outcome
+    sale: PostedSale | None = None
+
+
+class Appliance(msgspec.Struct, frozen=True):
+    device_id: DeviceId
+    revoked: bool
+    event_id: EventId | None
+    stall_id: StallId | None
+    policy_version: int
+    """The newest issued for it."""
+
+
+class EventTerms(msgspec.Struct, frozen=True):
+    event_id: EventId
+    currency: str
+    sale_max_in_cents: int
+
+
+class StaffSession(msgspec.Struct, frozen=True):
+    session_id: SessionId
+    device_id: DeviceId
+    staff_id: StaffId
+    event_id: EventId
+    stall_id: StallId
+    expires_at: datetime
+    ended: bool
+    staff_assigned: bool
+    """Whether the member of staff is still assigned to this event and stall."""
+
+
+class PolicyTerms(msgspec.Struct, frozen=True):
+    """What one signed policy said; it never changes once it is issued."""
+
+    expires_at: datetime
+    event_id: EventId
+    stall_id: StallId
+    sale_max_in_cents: int
+    offline: OfflineRules
+
+
+class CheckedQr(msgspec.Struct, frozen=True):
+    """A wallet QR whose signature is right, and the event its key belongs to."""
+
+    token: WalletToken
+    event_id: EventId
+
+
+class Presented(msgspec.Struct, frozen=True):
+    """A request whose signature, certificate and topic are right; nothing else is judged yet."""
+
+    request: BatchRequest
+    request_hash: str
+    thumbprint: str
+    """Of the certificate whose key signed it."""
+    arrived_at: datetime
+    fresh_id: str
+    """A new UUIDv7, for the transaction or the review entry that may come of it."""
+    qr: CheckedQr | QrRefusal | None = None
+    digest: str | None = None
+    """`SaleContent.digest()` of a deduct or an offline acceptance."""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """All that a batch needs to know, read under its locks. What is absent does not exist."""
+
+    appliances: Mapping[DeviceId, Appliance]
+    revoked_certificates: frozenset[str]
+    keys: Mapping[DeviceKey, KnownKey]
+    reviews: Mapping[DeviceKey, str]
+    """The review entry of a key that has one."""
+    sessions: Mapping[SessionId, StaffSession]
+    events: Mapping[EventId, EventTerms]
+    policies: Mapping[tuple[DeviceId, int], PolicyTerms]
+    payers: Mapping[PayerId, UserId]
+    wallets: Mapping[tuple[UserId, str], Wallet]
+    spent: frozenset[tuple[UserId, TokenId]]
