@@ -63,6 +63,9 @@ class _Hue(Enum):
 READY_STRENGTH: Final = 0.15
 """The breath of "nobody signed in" passes beside this strength, never through it."""
 
+DOUBLE_BLINK_STRENGTH: Final = 0.6
+"""The breath of "offline, sales allowed" stays below."""
+
 WORD_PAUSE_MAX_S: Final = 0.75
 """A dark longer than this ends a word about a sale: the slowest of those blinks is 0.4 s."""
 
@@ -94,10 +97,10 @@ def approvals(levels: Iterable[Level]) -> tuple[float, ...]:
 def recognise(levels: Iterable[Level], now: float) -> tuple[Seen, ...]:
     """The lights shown, oldest first, as far as they can be told at `now`."""
     showings = _showings(list(levels), now)
-    ends = [following[0].at for following in showings[1:]]
+    ends = [*(following[0].at for following in showings[1:]), None]
     return tuple(
         Seen(_name(showing, now if end is None else end), showing[0].at, end)
-        for showing, end in zip(showings, [*ends, None], strict=True)
+        for showing, end in zip(showings, ends[: len(showings)], strict=True)
     )
 
 
@@ -129,11 +132,15 @@ def _is_ready(level: Level) -> bool:
     return _hue(level) is _Hue.WHITE and level.red == READY_STRENGTH
 
 
+def _is_double_blink(level: Level) -> bool:
+    return _hue(level) is _Hue.DIM_AMBER and level.red == DOUBLE_BLINK_STRENGTH
+
+
 def _showings(levels: list[Level], now: float) -> list[list[Level]]:
     """Cut the levels where one light ends and the next begins."""
     showings: list[list[Level]] = []
     ends = [*(level.at for level in levels[1:]), now]
-    for level, ends_at in zip(levels, ends, strict=True):
+    for level, ends_at in zip(levels, ends[: len(levels)], strict=True):
         if showings and _goes_on(showings[-1], level, ends_at - level.at):
             showings[-1].append(level)
         else:
@@ -154,13 +161,15 @@ def _goes_on(showing: list[Level], level: Level, lasts_s: float) -> bool:
             # Green and then full amber is one word; green again is the next approval.
             return hue is _Hue.AMBER
         case _Hue.RED:
-            was_steady = level.at - last.at >= STEADY_S
-            return hue is _Hue.RED and not (was_steady and _hue(showing[-1]) is _Hue.DARK)
+            # Steady red ends in the dark: red after it is the next word.
+            return hue is _Hue.RED and showing[-1].at - last.at < STEADY_S
         case _Hue.BLUE:
             return hue is _Hue.BLUE and _is_asking(level) == _is_asking(last)
         case _Hue.WHITE:
             return hue is _Hue.WHITE and _is_ready(level) == _is_ready(last)
-        case _Hue.CYAN | _Hue.AMBER | _Hue.DIM_AMBER | _Hue.DARK | _Hue.OTHER:
+        case _Hue.DIM_AMBER:
+            return hue is _Hue.DIM_AMBER and _is_double_blink(level) == _is_double_blink(last)
+        case _Hue.CYAN | _Hue.AMBER | _Hue.DARK | _Hue.OTHER:
             return hue is _hue(last)
 
 
@@ -172,7 +181,7 @@ def _pause_max_s(last: Level) -> float:
         case _Hue.BLUE:
             return WORD_PAUSE_MAX_S if _is_asking(last) else 0
         case _Hue.DIM_AMBER:
-            return STATE_PAUSE_MAX_S
+            return STATE_PAUSE_MAX_S if _is_double_blink(last) else 0
         case _Hue.WHITE | _Hue.CYAN | _Hue.DARK | _Hue.OTHER:
             return 0
 
@@ -194,9 +203,8 @@ def _name(showing: list[Level], until: float) -> Light | None:
         case _Hue.WHITE:
             return Light.READY if _is_ready(first) else Light.NOBODY_SIGNED_IN
         case _Hue.DIM_AMBER:
-            if _Hue.DARK in hues:
-                return Light.OFFLINE_NOT_ALLOWED
-            return Light.OFFLINE_ALLOWED if len(showing) > 1 else None
+            is_double = _is_double_blink(first)
+            return Light.OFFLINE_NOT_ALLOWED if is_double else Light.OFFLINE_ALLOWED
         case _Hue.AMBER | _Hue.OTHER:
             return None
 

@@ -92,7 +92,7 @@ def pattern_of(light: Light) -> Pattern:  # noqa: PLR0912 -- one branch a light
         case Light.FAULT:
             return Pattern(forever=(Step(RED, 0.1), Step(DARK, 0.1)))
         case Light.OFFLINE_ALLOWED:
-            return _swell(AMBER, low=0.04, high=0.6, period_s=4.0, steps=40)
+            return _swell(AMBER, low=0.04, high=0.5, period_s=4.0, steps=40)
         case Light.OFFLINE_NOT_ALLOWED:
             amber = Step(_dim(AMBER, 0.6), 0.12)
             return Pattern(forever=(amber, Step(DARK, 0.12), amber, Step(DARK, 1.0)))

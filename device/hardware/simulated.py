@@ -212,6 +212,9 @@ class SimulatedEdge:
                     writer.write(msgspec.json.encode({"refused": str(refusal)}) + b"\n")
                     continue
                 await self._obey(order, writer)
+        except asyncio.CancelledError:
+            # Only `_hang_up` cancels, and it waits for this task to end.
+            _log.debug("the simulated edge closes")
         except (ConnectionError, ValueError):
             _log.warning("a client of the simulated edge was cut off")
         finally:

@@ -35,8 +35,10 @@ class KeyMatrix:
 
     def rows_joined_to(self, column: int) -> frozenset[int]:
         """Every row that a column is joined to, also by way of other keys that are down."""
+        self._looks[column] += 1  # one driver scans, so one thread counts
+        if not self._down:
+            return frozenset()
         with self._lock:
-            self._looks[column] += 1
             joins = [
                 (row, keys.index(key))
                 for row, keys in enumerate(LAYOUT)

@@ -1,0 +1,67 @@
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device.hardware.buzzer import HIGHEST_HZ, LOWEST_HZ, PiezoBuzzer, beeps_of
+from device.till.signals import Sound
+
+if TYPE_CHECKING:
+    from .conftest import Wiring
+
+
+Until = Callable[[Callable[[], bool]], None]
+
+
+@pytest.fixture
+def buzzer(wiring: "Wiring") -> Iterator[PiezoBuzzer]:
+    made = PiezoBuzzer(wiring.settings.buzzer, wiring.factory)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("sound", Sound)
+def test_every_sound_is_heard_whole_and_ends_in_silence(
+    sound: Sound, buzzer: PiezoBuzzer, wiring: "Wiring", until: Until
+) -> None:
+    buzzer.play(sound)
+    beeps = [beep.hz for beep in beeps_of(sound) if beep.hz is not None]
+    expected = [heard for hz in beeps for heard in (hz, None)]
+    until(lambda: len(wiring.tones) >= len(expected))
+    assert wiring.tones == pytest.approx(expected)
+
+
+def test_no_two_sounds_are_alike() -> None:
+    assert len({beeps_of(sound) for sound in Sound}) == len(Sound)
+
+
+def test_every_tone_is_one_the_piezo_has() -> None:
+    hz = [beep.hz for sound in Sound for beep in beeps_of(sound) if beep.hz is not None]
+    assert LOWEST_HZ <= min(hz) <= max(hz) <= HIGHEST_HZ
+
+
+def test_a_new_word_ends_the_one_before(
+    buzzer: PiezoBuzzer, wiring: "Wiring", until: Until
+) -> None:
+    buzzer.play(Sound.FAULT)
+    until(lambda: len(wiring.tones) >= 1)
+    buzzer.play(Sound.APPROVED)
+    until(lambda: len(wiring.tones) >= 4)
+    assert wiring.tones == pytest.approx([220, None, 2640, None])
+
+
+def test_a_click_never_cuts_a_word_about_a_sale_short(
+    buzzer: PiezoBuzzer, wiring: "Wiring", until: Until
+) -> None:
+    buzzer.play(Sound.DECLINED)
+    until(lambda: len(wiring.tones) >= 1)
+    buzzer.play(Sound.CLICK)
+    until(lambda: len(wiring.tones) >= 4)
+    assert wiring.tones == pytest.approx([440, None, 440, None])
+
+
+def test_a_closed_buzzer_is_silent(buzzer: PiezoBuzzer, wiring: "Wiring", until: Until) -> None:
+    buzzer.play(Sound.FAULT)
+    until(lambda: len(wiring.tones) >= 1)
+    buzzer.close()
+    assert wiring.tones[-1] is None
