@@ -1,0 +1,76 @@
+"""What the till wants to say to the cloud; the edge adds who, when, and the journal's position."""
+
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from device.till.entries import SaleOpened
+
+
+@dataclass(frozen=True, repr=False)
+class Pin:
+    """The digits of a PIN, which no log, journal or repr ever shows: not even how many."""
+
+    digits: str = ""
+
+    def __repr__(self) -> str:
+        return "Pin()"
+
+
+@dataclass(frozen=True)
+class AskToSignIn:
+    key: str
+    badge: str = field(repr=False)
+    pin: Pin
+
+
+@dataclass(frozen=True)
+class AskToSignOut:
+    key: str
+    session_id: str
+
+
+@dataclass(frozen=True)
+class AskToDeduct:
+    sale: SaleOpened
+    wallet_qr: str = field(repr=False)
+    scanned_at_ms: int
+
+    @property
+    def key(self) -> str:
+        return self.sale.key
+
+
+@dataclass(frozen=True)
+class AskToCancel:
+    sale: SaleOpened
+
+    @property
+    def key(self) -> str:
+        return self.sale.key
+
+
+@dataclass(frozen=True)
+class AskForHeartbeat:
+    key: str
+    policy_version: int
+    queue: int
+
+
+Content = AskToSignIn | AskToSignOut | AskToDeduct | AskToCancel | AskForHeartbeat
+
+
+def kind_of(content: Content) -> str:
+    """The kind of the request that will carry it, as `protocol.messages` names it."""
+    match content:
+        case AskToSignIn():
+            return "sign_in"
+        case AskToSignOut():
+            return "sign_out"
+        case AskToDeduct():
+            return "deduct"
+        case AskToCancel():
+            return "cancel"
+        case AskForHeartbeat():
+            return "heartbeat"
+        case _:
+            assert_never(content)

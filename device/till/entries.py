@@ -1,0 +1,159 @@
+"""What the journal remembers: one frozen entry a fact, never changed once written."""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from protocol.messages import Outcome, SignedIn
+from protocol.money import Money
+
+
+class CancelReason(StrEnum):
+    """Why a sale was cancelled before the cloud's word counted."""
+
+    NO_REPLY = "no_reply"
+    STAFF = "staff"
+    NO_DECISION_AT_START = "no_decision_at_start"
+    NOT_HANDED_OVER = "not_handed_over"
+    JOURNAL_FAULT = "journal_fault"
+    KEY_REUSED = "key_reused"
+
+
+class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="entry"):
+    pass
+
+
+class EpochBegan(_Entry, frozen=True, tag="epoch_began"):
+    """The first entry of a journal; `after` says what became of the one before."""
+
+    epoch: str
+    at_ms: int
+    after: str = ""
+
+
+class PolicyTaken(_Entry, frozen=True, tag="policy_taken"):
+    """From here on no policy below this version is taken."""
+
+    version: int
+    token: str
+    """The signed policy, as it came."""
+
+
+class SessionBegan(_Entry, frozen=True, tag="session_began"):
+    session: SignedIn
+    token: str
+    """The signed reply: the proof of the session."""
+
+
+class SessionEnded(_Entry, frozen=True, tag="session_ended"):
+    session_id: str
+    key: str | None
+    """The sign-out's key, or None where the cloud itself said that the session is over."""
+
+
+class KeyedLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line as it stood on the price list when it was keyed."""
+
+    product: int
+    name: str
+    quantity: int
+    unit_price_in_cents: int
+
+
+class SaleOpened(_Entry, frozen=True, kw_only=True, tag="sale_opened"):
+    """Written before scanning begins: whatever happens next, this key is accounted for."""
+
+    key: str
+    correlation_id: str
+    session_id: str
+    initials: str
+    event_id: str
+    stall_id: str
+    policy_version: int
+    amount: Money
+    lines: tuple[KeyedLine, ...]
+    at_ms: int
+
+
+class SaleAnswered(_Entry, frozen=True, tag="sale_answered"):
+    """The decision, where the cloud's signed reply made it."""
+
+    key: str
+    outcome: Outcome
+    token: str
+
+
+class SaleCancelled(_Entry, frozen=True, tag="sale_cancelled"):
+    """The decision that in the end nothing is deducted; open until the cloud has answered it."""
+
+    key: str
+    why: CancelReason
+
+
+class SaleAbandoned(_Entry, frozen=True, tag="sale_abandoned"):
+    """Nothing was ever published under this key."""
+
+    key: str
+
+
+class LightShown(_Entry, frozen=True, tag="light_shown"):
+    """Staff have seen the approval."""
+
+    key: str
+
+
+class SaleKept(_Entry, frozen=True, tag="sale_kept"):
+    """After a power cut staff said: the goods of this approved sale were handed over."""
+
+    key: str
+
+
+class MessageClosed(_Entry, frozen=True, tag="message_closed"):
+    """The cloud's signed answer to a cancel or a sign-out."""
+
+    key: str
+    kind: str
+    token: str
+
+
+Entry = (
+    EpochBegan
+    | PolicyTaken
+    | SessionBegan
+    | SessionEnded
+    | SaleOpened
+    | SaleAnswered
+    | SaleCancelled
+    | SaleAbandoned
+    | LightShown
+    | SaleKept
+    | MessageClosed
+)
+
+_DECODER: Final[msgspec.json.Decoder[Entry]] = msgspec.json.Decoder(Entry)
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def encode(entry: Entry) -> bytes:
+    return _ENCODER.encode(entry)
+
+
+def decode(body: bytes) -> Entry:
+    """Raises msgspec.DecodeError where the bytes are no entry of ours."""
+    return _DECODER.decode(body)
+
+
+def kind_of(entry: Entry) -> str:
+    return str(entry.__struct_config__.tag)
+
+
+def key_of(entry: Entry) -> str:
+    """The idempotency key an entry is about; empty where there is none."""
+    match entry:
+        case EpochBegan() | PolicyTaken() | SessionBegan():
+            return ""
+        case SessionEnded(key=key):
+            return key or ""
+        case _:
+            return entry.key

@@ -1,0 +1,112 @@
+"""What happened: past facts, each frozen; everything the till learns arrives as one of these."""
+
+from dataclasses import dataclass, field
+from datetime import tzinfo
+
+from device.till.entries import Entry
+from device.till.standing import Standing
+from protocol.ids import CorrelationId, IdempotencyKey
+from protocol.messages import Reply, SignedIn
+from protocol.policy import Policy
+
+
+@dataclass(frozen=True)
+class Now:
+    """What the edge alone can know or make, for one step: the time, and names never used before."""
+
+    monotonic_s: float
+    wall_ms: int
+    fresh_key: IdempotencyKey
+    fresh_correlation: CorrelationId
+    fresh_heartbeat_key: IdempotencyKey
+
+
+@dataclass(frozen=True)
+class JournalOpened:
+    """The journal is open and sound; `policy` and `session` were verified again by the edge."""
+
+    standing: Standing
+    policy: Policy | None
+    zone: tzinfo
+    session: SignedIn | None
+
+
+@dataclass(frozen=True)
+class JournalFailed:
+    """These entries were to be written together, and it is unknown whether they were.
+
+    None at all: the journal could not be opened.
+    """
+
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class PolicyArrived:
+    """Signed by our cloud, for this appliance, and not older than the one journaled."""
+
+    policy: Policy
+    zone: tzinfo
+    """The time zone that the policy names."""
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class LinkUp:
+    """Subscribed: what is published now can be answered."""
+
+
+@dataclass(frozen=True)
+class LinkDown:
+    pass
+
+
+@dataclass(frozen=True)
+class KeyPressed:
+    """One of 0-9, A-D, `*`, `#`. It may be a digit of a PIN, so it stands in no repr."""
+
+    key: str = field(repr=False)
+    held: bool = False
+
+
+@dataclass(frozen=True)
+class QrSeen:
+    """The camera read a code. Whoever holds its text can pay or sign in: it stands in no repr."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class RequestSigned:
+    """What the till asked for was signed, and went out if the link was up."""
+
+    kind: str
+    key: str
+    request_hash: str
+
+
+@dataclass(frozen=True)
+class ReplyArrived:
+    """A reply whose signature is the cloud's and whose addressee is this appliance."""
+
+    reply: Reply
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A deadline of the state has come."""
+
+
+Event = (
+    JournalOpened
+    | JournalFailed
+    | PolicyArrived
+    | LinkUp
+    | LinkDown
+    | KeyPressed
+    | QrSeen
+    | RequestSigned
+    | ReplyArrived
+    | Tick
+)

@@ -1,0 +1,190 @@
+"""What the till does about a journal: opening one, losing one, and what it finds unfinished."""
+
+from dataclasses import replace
+from typing import Final
+
+from device.till.contents import AskToCancel, AskToSignOut
+from device.till.effects import (
+    Effect,
+    Effects,
+    Journal,
+    Look,
+    MakeSound,
+    Note,
+    OpenJournal,
+    Print,
+    ShowLight,
+)
+from device.till.entries import (
+    CancelReason,
+    Entry,
+    SaleAbandoned,
+    SaleAnswered,
+    SaleCancelled,
+    SaleKept,
+    SaleOpened,
+)
+from device.till.events import JournalFailed, JournalOpened, KeyPressed, Now
+from device.till.outbox import post, send_unsigned
+from device.till.receipt import handed_over_slip, journal_fault_slip
+from device.till.resting import Step, rest
+from device.till.signals import Light, Sound
+from device.till.standing import OpenSale, Standing
+from device.till.states import (
+    Asking,
+    HandedOverAsked,
+    JournalBroken,
+    Phase,
+    Scanning,
+    Showing,
+    Till,
+)
+from device.till.terms import terms_of
+
+OPEN_AGAIN_S: Final = 5.0
+
+
+def open_journal(till: Till, now: Now) -> Step:
+    match till.phase:
+        case JournalBroken() as broken:
+            broken = replace(broken, open_at=now.monotonic_s + OPEN_AGAIN_S)
+            return replace(till, phase=broken), (ShowLight(broken.light), OpenJournal())
+        case _:
+            return till, (OpenJournal(),)
+
+
+def take_up(till: Till, event: JournalOpened, now: Now) -> Step:
+    """The journal is there: finish what it, or the till's own memory, says is unfinished.
+
+    What the till remembers and could not write counts as written: it is, before anything follows.
+    """
+    unwritten = till.phase.unwritten if isinstance(till.phase, JournalBroken) else ()
+    standing = event.standing
+    for entry in unwritten:
+        standing = standing.after(0, entry)
+    if till.terms is None and event.policy is not None:
+        till = replace(till, terms=terms_of(event.policy, event.zone))
+    if till.session is None and standing.session is not None:
+        till = replace(till, session=event.session)
+    undecided = tuple(
+        SaleCancelled(each.sale.key, CancelReason.NO_DECISION_AT_START)
+        for each in standing.sales
+        if each.approval is None and not each.is_cancelled
+    )
+    for entry in undecided:
+        standing = standing.after(0, entry)
+    till, sent = _post_unanswered(till, standing, now)
+    unshown = tuple(each for each in standing.sales if not each.is_cancelled)
+    till, effects = _ask_or_rest(till, unshown, now)
+    entries: tuple[Entry, ...] = (*unwritten, *undecided)
+    written: Effects = (Journal(entries),) if entries else ()
+    return till, (*written, *effects, *sent)
+
+
+def lose(till: Till, event: JournalFailed, now: Now) -> Step:
+    """Nobody knows what the disk holds now, so no sale begins, and the one at stake ends."""
+    before = till.phase
+    at_stake = _sale_at_stake(till.phase, event)
+    ended: tuple[Entry, ...] = ()
+    match at_stake:
+        case None:
+            pass
+        case sale, True:
+            # From memory: the journal may not tell it, and the request may have been published.
+            till, _ = post(till, AskToCancel(sale), now.monotonic_s)
+            ended = (SaleCancelled(sale.key, CancelReason.JOURNAL_FAULT),)
+        case sale, False:
+            ended = (SaleAbandoned(sale.key),)
+    unwritten = before.unwritten if isinstance(before, JournalBroken) else ()
+    entries = (*unwritten, *_still_true(event.entries), *ended)
+    light = _light_of_loss(before, at_stake is not None, event)
+    broken = JournalBroken(entries, now.monotonic_s + OPEN_AGAIN_S, light)
+    till, sent = send_unsigned(replace(till, phase=broken))
+    if isinstance(before, JournalBroken):
+        return till, sent
+    alarm: Effects = (Look(False), Print(journal_fault_slip()), Note("journal_broken"))
+    if light is Light.FAULT:
+        return till, (ShowLight(light), MakeSound(Sound.FAULT), *sent, *alarm)
+    if _is_green(before):
+        # The sale that shines green is done and deducted: its light is not taken back.
+        return till, (*sent, *alarm)
+    return till, (ShowLight(light), *sent, *alarm)
+
+
+def answer_handed_over(till: Till, phase: HandedOverAsked, event: KeyPressed, now: Now) -> Step:
+    asked, rest_of = phase.sales[0], phase.sales[1:]
+    match event.key, event.held:
+        case "#", _:
+            till, effects = _ask_or_rest(till, rest_of, now)
+            return till, (
+                Journal((SaleKept(asked.sale.key),)),
+                MakeSound(Sound.CLICK),
+                *effects,
+            )
+        case "*", True:
+            till, sent = post(till, AskToCancel(asked.sale), now.monotonic_s)
+            till, effects = _ask_or_rest(till, rest_of, now)
+            cancelled = SaleCancelled(asked.sale.key, CancelReason.NOT_HANDED_OVER)
+            return till, (Journal((cancelled,)), MakeSound(Sound.CLICK), *effects, *sent)
+        case _:
+            return till, (MakeSound(Sound.DECLINED),)
+
+
+def _ask_or_rest(till: Till, sales: tuple[OpenSale, ...], now: Now) -> Step:
+    if not sales:
+        return rest(till, now.wall_ms)
+    first = sales[0]
+    assert first.approval is not None, "only an approved sale may have been handed over"
+    slip = handed_over_slip(first.sale, first.approval, till.terms)
+    return replace(till, phase=HandedOverAsked(sales)), (
+        # Never green: that word was for the customer who stood here then.
+        ShowLight(Light.OFFLINE_NOT_ALLOWED),
+        Look(False),
+        Print(slip),
+    )
+
+
+def _post_unanswered(till: Till, standing: Standing, now: Now) -> Step:
+    """Cancels and sign-outs that the cloud has not answered, unless they are on their way."""
+    on_their_way = {each.content.key for each in till.outbox}
+    contents = (
+        *(AskToCancel(each.sale) for each in standing.sales if each.is_cancelled),
+        *(AskToSignOut(each.key, each.session_id) for each in standing.sign_outs),
+    )
+    effects: list[Effect] = []
+    for content in contents:
+        if content.key not in on_their_way:
+            till, sent = post(till, content, now.monotonic_s)
+            effects += sent
+    return till, tuple(effects)
+
+
+def _sale_at_stake(phase: Phase, event: JournalFailed) -> tuple[SaleOpened, bool] | None:
+    """The sale that this failure ends, and whether its request may have been published."""
+    unanswered = {each.key for each in event.entries if isinstance(each, SaleAnswered)}
+    match phase:
+        case Asking(sale=sale):
+            return sale, True
+        case Showing(sale=SaleOpened() as sale) if sale.key in unanswered:
+            return sale, True
+        case Scanning(sale=sale) | Showing(then=Scanning(sale=sale)):
+            return sale, False
+        case _:
+            return None
+
+
+def _light_of_loss(before: Phase, is_at_stake: bool, event: JournalFailed) -> Light:
+    """The fault light speaks of a sale, and only where in the end nothing is deducted."""
+    if isinstance(before, JournalBroken):
+        return before.light
+    is_cancelled = any(isinstance(each, SaleCancelled) for each in event.entries)
+    return Light.FAULT if is_at_stake or is_cancelled else Light.OFFLINE_NOT_ALLOWED
+
+
+def _is_green(phase: Phase) -> bool:
+    return isinstance(phase, Showing) and phase.light is Light.APPROVED
+
+
+def _still_true(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """What failed to be written and stays so: all but a sale begun and an answer nobody saw."""
+    return tuple(each for each in entries if not isinstance(each, SaleOpened | SaleAnswered))

@@ -1,0 +1,311 @@
+"""A sale, from the first digit to the light."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Final
+
+from msgspec import structs
+
+from device.till.contents import AskToCancel, AskToDeduct
+from device.till.effects import (
+    AccountForSale,
+    Effects,
+    Journal,
+    Look,
+    MakeSound,
+    Print,
+    ShowLight,
+)
+from device.till.entries import (
+    CancelReason,
+    Entry,
+    KeyedLine,
+    LightShown,
+    SaleAbandoned,
+    SaleAnswered,
+    SaleCancelled,
+    SaleOpened,
+    SessionEnded,
+)
+from device.till.events import KeyPressed, Now, QrSeen, ReplyArrived
+from device.till.outbox import RESEND_AT_S, ask, hear, ignored, post
+from device.till.receipt import declined_for_funds_slip, receipt_of
+from device.till.resting import (
+    Step,
+    ask_for_fresh_code,
+    decline,
+    is_online,
+    rest,
+    scan,
+    show_fault,
+)
+from device.till.signals import Light, Sound
+from device.till.staffing import ask_to_leave, is_same_sighting, still_in_view
+from device.till.states import (
+    Asking,
+    KeyingAmount,
+    KeyingProducts,
+    Ready,
+    Scanning,
+    Showing,
+    Sighting,
+    Till,
+)
+from protocol.messages import LINES_MAX, Approved, Cancelled, Declined, Reason
+from protocol.wallet_qr import QrRefusal, check_signature, read
+
+AMOUNT_DIGITS_MAX: Final = 8
+PRODUCT_DIGITS_MAX: Final = 4
+QUANTITY_MAX: Final = 999
+SCAN_WAIT_S: Final = 120.0
+"""A sale nobody pays for in this time is abandoned."""
+APPROVED_S: Final = 2.0
+
+FRESH_QR_HELPS: Final = frozenset(
+    {Reason.NOT_A_WALLET_QR} | {each for each in Reason if each.value.startswith("token_")}
+)
+SESSION_IS_OVER: Final = frozenset(
+    {
+        Reason.SESSION_UNKNOWN,
+        Reason.SESSION_ENDED,
+        Reason.SESSION_EXPIRED,
+        Reason.STAFF_NOT_ASSIGNED,
+    }
+)
+
+
+def key_when_ready(till: Till, event: KeyPressed, now: Now) -> Step:
+    match event.key, event.held:
+        case "A", False:
+            return replace(till, phase=KeyingProducts()), (MakeSound(Sound.CLICK),)
+        case "D", True:
+            return ask_to_leave(till, now)
+        case "*", _:
+            return till, (MakeSound(Sound.CLICK),)
+        case (digit, False) if digit.isdecimal():
+            return replace(till, phase=KeyingAmount(digit)), (MakeSound(Sound.CLICK),)
+        case _:
+            return till, (MakeSound(Sound.DECLINED),)
+
+
+def key_amount(till: Till, phase: KeyingAmount, event: KeyPressed, now: Now) -> Step:
+    match event.key:
+        case "*":
+            return replace(till, phase=Ready()), (MakeSound(Sound.CLICK),)
+        case "#":
+            return _open_sale(till, int(phase.digits), (), now)
+        case digit if digit.isdecimal() and len(phase.digits) < AMOUNT_DIGITS_MAX:
+            return replace(till, phase=KeyingAmount(phase.digits + digit)), (
+                MakeSound(Sound.CLICK),
+            )
+        case _:
+            return till, (MakeSound(Sound.DECLINED),)
+
+
+def key_products(till: Till, phase: KeyingProducts, event: KeyPressed, now: Now) -> Step:
+    assert till.terms is not None, "somebody is signed in, so there is a policy"
+    match event.key:
+        case "*":
+            return replace(till, phase=Ready()), (MakeSound(Sound.CLICK),)
+        case digit if digit.isdecimal() and len(phase.digits) < PRODUCT_DIGITS_MAX:
+            return replace(till, phase=replace(phase, digits=phase.digits + digit)), (
+                MakeSound(Sound.CLICK),
+            )
+        case ("A" | "#") as key if phase.digits:
+            number = int(phase.digits)
+            if till.terms.policy.product(number) is None:
+                # There is no display: a part of what was keyed must never be sold in silence.
+                return decline(till, now.monotonic_s, "product_unknown")
+            numbers = (*phase.numbers, number)
+            if key == "#":
+                return _sell_products(till, numbers, now)
+            return replace(till, phase=KeyingProducts(numbers)), (MakeSound(Sound.CLICK),)
+        case _:
+            return till, (MakeSound(Sound.DECLINED),)
+
+
+def see_wallet_qr(till: Till, phase: Scanning, event: QrSeen, now: Now) -> Step:
+    """Refuse here what can be refused here; whether it is in time only the cloud's clock says."""
+    now_s = now.monotonic_s
+    sighting = Sighting(event.text, now_s)
+    if is_same_sighting(phase.refused, event.text, now_s):
+        return still_in_view(till, replace(phase, refused=sighting))
+    assert till.terms is not None, "somebody is signed in, so there is a policy"
+    jws = read(event.text)
+    if isinstance(jws, QrRefusal):
+        return ask_for_fresh_code(till, now_s, jws.value, replace(phase, refused=sighting))
+    match check_signature(jws, till.terms.find_wallet_key):
+        # A key newer than the policy: the cloud will know it.
+        case QrRefusal() as refusal if refusal is not QrRefusal.UNKNOWN_KEY:
+            return ask_for_fresh_code(till, now_s, refusal.value, replace(phase, refused=sighting))
+        case _:
+            return _ask_to_deduct(till, phase.sale, event.text, jws, now)
+
+
+def key_while_scanning(till: Till, phase: Scanning, event: KeyPressed, now: Now) -> Step:
+    if event.key != "*":
+        return till, (MakeSound(Sound.DECLINED),)
+    till, effects = abandon(till, phase, now)
+    return till, (*effects, MakeSound(Sound.CLICK))
+
+
+def abandon(till: Till, phase: Scanning, now: Now) -> Step:
+    """Nothing was published under this key, so nobody needs to be told."""
+    till, effects = rest(till, now.wall_ms)
+    return till, (Journal((SaleAbandoned(phase.sale.key),)), *effects)
+
+
+def key_while_asking(till: Till, phase: Asking, event: KeyPressed, now: Now) -> Step:
+    if event.key == "*" and event.held:
+        return cancel(till, phase, CancelReason.STAFF, now)
+    # Not the two low beeps: they would be taken for the cloud's answer.
+    return till, (MakeSound(Sound.CLICK),)
+
+
+def cancel(till: Till, phase: Asking, why: CancelReason, now: Now) -> Step:
+    """The till's own decision: in the end nothing is deducted, whatever the cloud did so far."""
+    sale = phase.sale
+    till, shown = show_fault(till, now.monotonic_s)
+    till, sent = post(till, AskToCancel(sale), now.monotonic_s)
+    return till, (
+        Journal((SaleCancelled(sale.key, why),)),
+        *shown,
+        AccountForSale(sale.key, sale.correlation_id, f"cancelled: {why}"),
+        *sent,
+    )
+
+
+def hear_deduct(till: Till, phase: Asking, event: ReplyArrived, now: Now) -> Step:
+    """The cloud's decision, journaled before anybody sees it."""
+    reply, sale = event.reply, phase.sale
+    if (reply.key, reply.request_hash) != (sale.key, phase.request_hash):
+        return till, (ignored(event),)
+    till = hear(till, now.monotonic_s)
+    answered = SaleAnswered(sale.key, reply.outcome, event.token)
+    match reply.outcome:
+        case Approved() as approval if approval.amount == sale.amount:
+            return _approve(till, sale, approval, answered, now)
+        case Declined(reason=Reason.KEY_REUSED):
+            # Something else was decided under this key: whatever it was, it must not stand.
+            return cancel(till, phase, CancelReason.KEY_REUSED, now)
+        case Declined(reason=reason) if reason in FRESH_QR_HELPS:
+            return _ask_for_fresh_qr(till, phase, answered, reason, now)
+        case Declined() as declined:
+            return _decline(till, sale, declined, answered, now)
+        case Cancelled():
+            till, effects = decline(till, now.monotonic_s, "cancelled", sale)
+            return till, (Journal((answered,)), *effects, _account(sale, "cancelled"))
+        case _:
+            # Not an answer to a deduct. No reply that counts will come: the time-out ends it.
+            return till, (ignored(event),)
+
+
+def _sell_products(till: Till, numbers: tuple[int, ...], now: Now) -> Step:
+    assert till.terms is not None, "somebody is signed in, so there is a policy"
+    lines: list[KeyedLine] = []
+    for number, quantity in Counter(numbers).items():
+        product = till.terms.policy.product(number)
+        if product is None or quantity > QUANTITY_MAX or len(lines) == LINES_MAX:
+            # The price list may have changed while staff keyed.
+            return decline(till, now.monotonic_s, "lines_not_sellable")
+        lines.append(KeyedLine(number, product.name, quantity, product.price_in_cents))
+    total = sum(line.quantity * line.unit_price_in_cents for line in lines)
+    return _open_sale(till, total, tuple(lines), now)
+
+
+def _open_sale(till: Till, cents: int, lines: tuple[KeyedLine, ...], now: Now) -> Step:
+    """Refuse what can be known before scanning; else journal, then look for the wallet QR."""
+    terms, session = till.terms, till.session
+    assert terms is not None, "somebody is signed in, so there is a policy"
+    assert session is not None, "somebody is signed in"
+    policy = terms.policy
+    if cents <= 0:
+        return decline(till, now.monotonic_s, Reason.AMOUNT_NOT_POSITIVE.value)
+    if cents > policy.sale_max_in_cents:
+        return decline(till, now.monotonic_s, Reason.AMOUNT_OVER_LIMIT.value)
+    if now.wall_ms >= policy.expires_at_ms:
+        return decline(till, now.monotonic_s, Reason.POLICY_EXPIRED.value)
+    if not is_online(till):
+        return decline(till, now.monotonic_s, Reason.OFFLINE_NOT_ALLOWED.value)
+    sale = SaleOpened(
+        key=now.fresh_key,
+        correlation_id=now.fresh_correlation,
+        session_id=session.session_id,
+        initials=session.initials,
+        event_id=policy.event_id,
+        stall_id=policy.stall_id,
+        policy_version=policy.version,
+        amount=policy.money(cents),
+        lines=lines,
+        at_ms=now.wall_ms,
+    )
+    till, effects = scan(till, Scanning(sale, now.monotonic_s + SCAN_WAIT_S))
+    return till, (Journal((sale,)), *effects, MakeSound(Sound.CLICK))
+
+
+def _ask_to_deduct(till: Till, sale: SaleOpened, text: str, jws: str, now: Now) -> Step:
+    assert till.terms is not None, "somebody is signed in, so there is a policy"
+    timeout_ms = till.terms.policy.reply_timeout_ms
+    asking = Asking(
+        sale,
+        text,
+        until=now.monotonic_s + timeout_ms / 1000,
+        resend_at=tuple(now.monotonic_s + each for each in RESEND_AT_S),
+    )
+    # The request goes out first: lamp and buzzer have time while it travels.
+    return replace(till, phase=asking), (
+        ask(AskToDeduct(sale, jws, now.wall_ms), timeout_ms),
+        ShowLight(Light.ASKING),
+        MakeSound(Sound.SCANNED),
+        Look(False),
+    )
+
+
+def _approve(
+    till: Till, sale: SaleOpened, approval: Approved, answered: SaleAnswered, now: Now
+) -> Step:
+    assert till.terms is not None, "somebody is signed in, so there is a policy"
+    slip = receipt_of(sale, approval, till.terms)
+    showing = Showing(Light.APPROVED, now.monotonic_s + APPROVED_S, sale=sale)
+    return replace(till, phase=showing), (
+        Journal((answered,)),
+        ShowLight(Light.APPROVED),
+        MakeSound(Sound.APPROVED),
+        _account(sale, "approved"),
+        Print(slip),
+        Journal((LightShown(sale.key),)),
+    )
+
+
+def _ask_for_fresh_qr(
+    till: Till, phase: Asking, answered: SaleAnswered, reason: Reason, now: Now
+) -> Step:
+    """The same sale goes on under a new key: the old one has had its answer."""
+    again = structs.replace(phase.sale, key=now.fresh_key, at_ms=now.wall_ms)
+    then = Scanning(
+        again,
+        until=now.monotonic_s + SCAN_WAIT_S,
+        refused=Sighting(phase.text, now.monotonic_s),
+    )
+    till, effects = ask_for_fresh_code(till, now.monotonic_s, reason.value, then, phase.sale)
+    return till, (Journal((answered, again)), *effects, _account(phase.sale, reason.value))
+
+
+def _decline(
+    till: Till, sale: SaleOpened, declined: Declined, answered: SaleAnswered, now: Now
+) -> Step:
+    terms = till.terms
+    assert terms is not None, "somebody is signed in, so there is a policy"
+    entries: tuple[Entry, ...] = (answered,)
+    if declined.reason in SESSION_IS_OVER:
+        entries = (answered, SessionEnded(sale.session_id, None))
+        till = replace(till, session=None)
+    paper: Effects = ()
+    if declined.balance is not None:
+        paper = (Print(declined_for_funds_slip(sale, declined.balance, terms, now.wall_ms)),)
+    till, effects = decline(till, now.monotonic_s, declined.reason.value, sale)
+    return till, (Journal(entries), *effects, _account(sale, declined.reason.value), *paper)
+
+
+def _account(sale: SaleOpened, outcome: str) -> AccountForSale:
+    return AccountForSale(sale.key, sale.correlation_id, outcome)

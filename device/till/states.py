@@ -1,0 +1,208 @@
+"""Every state the till can be in; all of it frozen, none of it secret in a repr."""
+
+from dataclasses import dataclass, field
+
+from device.till.contents import AskToCancel, AskToSignOut, Pin
+from device.till.entries import Entry, SaleOpened
+from device.till.signals import Light
+from device.till.standing import OpenSale
+from device.till.terms import Terms
+from protocol.messages import SignedIn
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A code that was refused, and when it was last in view (monotonic seconds)."""
+
+    text: str = field(repr=False)
+    seen_at: float
+
+
+@dataclass(frozen=True)
+class Starting:
+    """The journal has not been opened yet: nothing is known."""
+
+
+@dataclass(frozen=True)
+class WaitingForPolicy:
+    """Without a policy the till knows neither its stall nor whom to believe."""
+
+
+@dataclass(frozen=True)
+class NobodySignedIn:
+    """Looking for a badge."""
+
+    refused: Sighting | None = None
+
+
+@dataclass(frozen=True)
+class KeyingPin:
+    badge: str = field(repr=False)
+    pin: Pin
+    until: float
+
+
+@dataclass(frozen=True)
+class SigningIn:
+    key: str
+    until: float
+    resend_at: tuple[float, ...]
+    request_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    pass
+
+
+@dataclass(frozen=True)
+class KeyingAmount:
+    digits: str
+
+
+@dataclass(frozen=True)
+class KeyingProducts:
+    """`numbers` are complete and on the price list; `digits` follow the last `A`."""
+
+    numbers: tuple[int, ...] = ()
+    digits: str = ""
+
+
+@dataclass(frozen=True)
+class Scanning:
+    """The sale is journaled; nothing has been published under its key."""
+
+    sale: SaleOpened
+    until: float
+    refused: Sighting | None = None
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The deduct is out. From here on only a journaled decision ends the sale."""
+
+    sale: SaleOpened
+    text: str = field(repr=False)
+    until: float
+    resend_at: tuple[float, ...]
+    request_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Showing:
+    """A result is lit until `until`; then the till scans on, looks for a badge, or rests."""
+
+    light: Light
+    until: float
+    then: Scanning | NobodySignedIn | None = None
+    sale: SaleOpened | None = None
+    """The sale whose decision this is."""
+
+
+@dataclass(frozen=True)
+class LeaveAsked:
+    """`D` was held: `#` signs out."""
+
+    until: float
+
+
+@dataclass(frozen=True)
+class HandedOverAsked:
+    """Sales that were approved and perhaps never shown, the one being asked about first."""
+
+    sales: tuple[OpenSale, ...]
+
+
+@dataclass(frozen=True)
+class JournalBroken:
+    """No sale until the journal is open and sound; `unwritten` is what it must learn then."""
+
+    unwritten: tuple[Entry, ...]
+    open_at: float
+    light: Light
+
+
+Phase = (
+    Starting
+    | WaitingForPolicy
+    | NobodySignedIn
+    | KeyingPin
+    | SigningIn
+    | Ready
+    | KeyingAmount
+    | KeyingProducts
+    | Scanning
+    | Asking
+    | Showing
+    | LeaveAsked
+    | HandedOverAsked
+    | JournalBroken
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    """What the till knows of its way to the cloud. Alive is only what answers with a signature."""
+
+    is_up: bool = False
+    is_answering: bool = False
+    """A signed answer came since the link was up."""
+    heard_at: float = 0.0
+    """When the link came up or the last signed answer came."""
+    heartbeat_at: float = 0.0
+    """When the next heartbeat is due."""
+    heartbeat_key: str = ""
+    heartbeat_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """A message that is sent again, ever more rarely, until the cloud's signed answer comes."""
+
+    content: AskToCancel | AskToSignOut
+    next_at: float
+    times: int = 1
+    request_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Till:
+    """The whole till. Its first `Tick` opens the journal; everything else follows from that."""
+
+    phase: Phase = field(default_factory=Starting)
+    terms: Terms | None = None
+    session: SignedIn | None = None
+    link: Link = field(default_factory=Link)
+    outbox: tuple[Unanswered, ...] = ()
+
+
+def deadline_of(till: Till) -> float | None:
+    """When the next `Tick` is due (monotonic seconds), or None while only others can act."""
+    deadlines = [each.next_at for each in till.outbox if till.link.is_up]
+    if till.link.is_up and till.terms is not None:
+        deadlines.append(till.link.heartbeat_at)
+    match till.phase:
+        case SigningIn() | Asking():
+            deadlines.append(till.phase.until)
+            if till.link.is_up and till.phase.request_hash is not None:
+                deadlines += till.phase.resend_at[:1]
+        case KeyingPin(until=until) | Scanning(until=until) | Showing(until=until):
+            deadlines.append(until)
+        case LeaveAsked(until=until):
+            deadlines.append(until)
+        case JournalBroken(open_at=open_at):
+            deadlines.append(open_at)
+        case _:
+            pass
+    return min(deadlines, default=None)
+
+
+def awaited_hashes(till: Till) -> frozenset[str]:
+    """The requests whose bytes may have to be sent again."""
+    hashes = {each.request_hash for each in till.outbox}
+    match till.phase:
+        case SigningIn(request_hash=request_hash) | Asking(request_hash=request_hash):
+            hashes.add(request_hash)
+        case _:
+            pass
+    return frozenset(each for each in hashes if each is not None)
