@@ -24,7 +24,6 @@ class Code(StrEnum):
     DEVICE_UNKNOWN = "device_unknown"
     DEVICE_REVOKED = "device_revoked"
     CERTIFICATE_NOT_USABLE = "certificate_not_usable"
-    CERTIFICATE_TAKEN = "certificate_taken"
     POLICY_UNKNOWN = "policy_unknown"
     PAYMENT_UNKNOWN = "payment_unknown"
     AMOUNT_DIFFERS = "amount_differs"

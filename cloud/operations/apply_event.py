@@ -1,0 +1,226 @@
+"""An event as one document: applied whole, compared with what is there, in one transaction."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, delete, insert, select
+from uuid_utils.compat import uuid7
+
+from cloud.keys import KeyRing
+from cloud.operations.audit_trail import Deed, record
+from cloud.operations.event_document import (
+    EventDocument,
+    OfflineDocument,
+    ProductDocument,
+    StaffDocument,
+    StallDocument,
+)
+from cloud.operations.issue_policy import assigned_devices, issue_policies
+from cloud.operations.refusals import Code, Refusal
+from cloud.operations.rows import insert_or_update
+from cloud.store.database import Database
+from cloud.store.locks import lock_devices
+from cloud.store.tables import devices, events, products, staff, staff_assignments, stalls
+from protocol.ids import DeviceId, EventId
+from protocol.policy import OfflineRules
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    event_id: EventId
+    is_new: bool
+    has_changed: bool
+    policies: dict[DeviceId, int] = field(default_factory=dict[DeviceId, int])
+    """The new policy version of each appliance that gets one."""
+
+
+def apply_event(
+    database: Database,
+    keys: KeyRing,
+    event_id: EventId,
+    document: EventDocument,
+    *,
+    actor: str,
+    now: datetime,
+) -> Applied | Refusal:
+    """Make the event what the document says; applying it twice changes nothing."""
+    document = document.in_order()
+    with database.transaction() as connection:
+        lock_devices(connection, assigned_devices(connection, event_id))
+        # Two people applying at once: the second waits, and then sees what the first made.
+        connection.execute(select(events).where(events.c.event_id == event_id).with_for_update())
+        current = read_event(connection, event_id)
+        if current == document:
+            return Applied(event_id, is_new=False, has_changed=False)
+        refusal = _refuse(connection, event_id, current, document)
+        if refusal is not None:
+            return refusal
+
+        _store_event(connection, event_id, document, now)
+        _store_stalls(connection, event_id, document)
+        _store_staff(connection, event_id, document, now)
+        issued = issue_policies(connection, keys, event_id, now)
+        deed = Deed(
+            actor,
+            "event_applied",
+            subject=event_id,
+            event_id=event_id,
+            detail={"policies": dict(issued)},
+        )
+        record(connection, deed, now)
+    keys.wallet_for(event_id)
+    return Applied(event_id, is_new=current is None, has_changed=True, policies=issued)
+
+
+def read_event(connection: Connection, event_id: EventId) -> EventDocument | None:
+    """The event as the document (in order) that would make it so."""
+    event = connection.execute(select(events).where(events.c.event_id == event_id)).one_or_none()
+    if event is None:
+        return None
+    return EventDocument(
+        name=event.name,
+        currency=event.currency,
+        locale=event.locale,
+        timezone=event.timezone,
+        sale_max_in_cents=event.sale_max_in_cents,
+        reply_timeout_ms=event.reply_timeout_ms,
+        staff_session_s=event.staff_session_s,
+        starts_at=event.starts_at,
+        ends_at=event.ends_at,
+        offline=OfflineDocument.model_validate(event.offline_rules or {}),
+        stalls=_read_stalls(connection, event_id),
+        staff=_read_staff(connection, event_id),
+    ).in_order()
+
+
+def _refuse(
+    connection: Connection,
+    event_id: EventId,
+    current: EventDocument | None,
+    document: EventDocument,
+) -> Refusal | None:
+    if current is None:
+        return None
+    if current.currency != document.currency:
+        return Refusal(
+            Code.CURRENCY_FIXED,
+            f"{event_id} sells in {current.currency}; an event keeps its currency.",
+            "Make another event for the other currency.",
+        )
+    gone = {stall.id for stall in current.stalls} - {stall.id for stall in document.stalls}
+    in_use = connection.execute(
+        select(devices.c.device_id, devices.c.stall_id)
+        .where(devices.c.event_id == event_id, devices.c.stall_id.in_(gone))
+        .order_by(devices.c.device_id)
+    ).all()
+    if in_use:
+        held = ", ".join(f"{row.device_id} at {row.stall_id}" for row in in_use)
+        return Refusal(
+            Code.STALL_IN_USE,
+            f"Appliances stand at stalls that the document leaves out: {held}.",
+            "Move them to another stall first.",
+        )
+    return None
+
+
+def _store_event(
+    connection: Connection, event_id: EventId, document: EventDocument, now: datetime
+) -> None:
+    row: dict[str, Any] = document.model_dump(exclude={"offline", "stalls", "staff"})
+    rules = msgspec.convert(document.offline.model_dump(), OfflineRules)
+    row["offline_rules"] = msgspec.to_builtins(rules)
+    created_at = connection.execute(
+        select(events.c.created_at).where(events.c.event_id == event_id)
+    ).scalar_one_or_none()
+    row |= {"event_id": event_id, "created_at": created_at or now}
+    insert_or_update(connection, events, row)
+
+
+def _store_stalls(connection: Connection, event_id: EventId, document: EventDocument) -> None:
+    connection.execute(delete(products).where(products.c.event_id == event_id))
+    kept = [stall.id for stall in document.stalls]
+    connection.execute(
+        delete(stalls).where(stalls.c.event_id == event_id, stalls.c.stall_id.not_in(kept))
+    )
+    for stall in document.stalls:
+        row = {"event_id": event_id, "stall_id": stall.id, "name": stall.name}
+        insert_or_update(connection, stalls, row)
+        if stall.products:
+            rows = [
+                {"event_id": event_id, "stall_id": stall.id, **product.model_dump()}
+                for product in stall.products
+            ]
+            connection.execute(insert(products), rows)
+
+
+def _store_staff(
+    connection: Connection, event_id: EventId, document: EventDocument, now: datetime
+) -> None:
+    connection.execute(delete(staff_assignments).where(staff_assignments.c.event_id == event_id))
+    for member in document.staff:
+        created_at = connection.execute(
+            select(staff.c.created_at).where(staff.c.staff_id == member.id)
+        ).scalar_one_or_none()
+        row = {
+            "staff_id": member.id,
+            "name": member.name,
+            "initials": member.initials,
+            "created_at": created_at or now,
+        }
+        insert_or_update(connection, staff, row)
+        places: list[str | None] = [None] if member.stalls is None else [*member.stalls]
+        for stall_id in places:
+            connection.execute(
+                insert(staff_assignments).values(
+                    assignment_id=uuid7(),
+                    staff_id=member.id,
+                    event_id=event_id,
+                    stall_id=stall_id,
+                )
+            )
+
+
+def _read_stalls(connection: Connection, event_id: EventId) -> tuple[StallDocument, ...]:
+    price_lists: dict[str, list[ProductDocument]] = {}
+    for row in connection.execute(
+        select(products).where(products.c.event_id == event_id).order_by(products.c.number)
+    ):
+        product = ProductDocument(
+            number=row.number, name=row.name, price_in_cents=row.price_in_cents
+        )
+        price_lists.setdefault(row.stall_id, []).append(product)
+    rows = connection.execute(
+        select(stalls).where(stalls.c.event_id == event_id).order_by(stalls.c.stall_id)
+    )
+    return tuple(
+        StallDocument(
+            id=row.stall_id, name=row.name, products=tuple(price_lists.get(row.stall_id, ()))
+        )
+        for row in rows
+    )
+
+
+def _read_staff(connection: Connection, event_id: EventId) -> tuple[StaffDocument, ...]:
+    places: dict[str, list[str | None]] = {}
+    members: dict[str, tuple[str, str]] = {}
+    for row in connection.execute(
+        select(staff, staff_assignments.c.stall_id)
+        .join(staff_assignments, staff_assignments.c.staff_id == staff.c.staff_id)
+        .where(staff_assignments.c.event_id == event_id)
+        .order_by(staff.c.staff_id, staff_assignments.c.stall_id)
+    ):
+        members[row.staff_id] = (row.name, row.initials)
+        places.setdefault(row.staff_id, []).append(row.stall_id)
+    return tuple(
+        StaffDocument(
+            id=staff_id,
+            name=name,
+            initials=initials,
+            stalls=None
+            if None in places[staff_id]
+            else tuple(place for place in places[staff_id] if place is not None),
+        )
+        for staff_id, (name, initials) in members.items()
+    )

@@ -1,0 +1,105 @@
+"""A new version of the signed policy for an appliance: a worker publishes it, nobody edits it."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select, update
+
+from cloud.keys import KeyRing
+from cloud.store.tables import devices, events, policies, products, stalls
+from protocol.ids import DeviceId, EventId
+from protocol.policy import OfflineRules, Policy, Product, sign_policy
+
+VALID: Final = timedelta(days=60)
+AFTER_THE_EVENT: Final = timedelta(days=2)
+_Row = Row[*tuple[Any, ...]]
+
+
+def issue_policies(
+    connection: Connection, keys: KeyRing, event_id: EventId, now: datetime
+) -> dict[DeviceId, int]:
+    """A new version for every appliance of this event; each with its version."""
+    return {
+        device_id: issue_policy(connection, keys, device_id, now)
+        for device_id in assigned_devices(connection, event_id)
+    }
+
+
+def assigned_devices(connection: Connection, event_id: EventId) -> list[DeviceId]:
+    """The appliances at this event's stalls that are not revoked."""
+    found = (
+        select(devices.c.device_id)
+        .where(devices.c.event_id == event_id, devices.c.status == "active")
+        .order_by(devices.c.device_id)
+    )
+    return [DeviceId(device_id) for device_id in connection.execute(found).scalars()]
+
+
+def issue_policy(connection: Connection, keys: KeyRing, device_id: DeviceId, now: datetime) -> int:
+    """A new version for one appliance that is assigned to a stall; returns the version."""
+    device = connection.execute(
+        update(devices)
+        .where(devices.c.device_id == device_id)
+        .values(policy_version=devices.c.policy_version + 1)
+        .returning(devices)
+    ).one()
+    assert device.stall_id is not None, "an appliance without a stall has no policy"
+    place = connection.execute(
+        select(events, stalls.c.name.label("stall_name"))
+        .join(stalls, stalls.c.event_id == events.c.event_id)
+        .where(events.c.event_id == device.event_id, stalls.c.stall_id == device.stall_id)
+    ).one()
+    policy = _policy(connection, keys, device, place, now)
+    connection.execute(
+        insert(policies).values(
+            device_id=device_id,
+            version=policy.version,
+            jws=sign_policy(policy, keys.policy.private, keys.policy.kid),
+            issued_at=now,
+            expires_at=_expires_at(place.ends_at, now),
+        )
+    )
+    return policy.version
+
+
+def _policy(
+    connection: Connection, keys: KeyRing, device: _Row, place: _Row, now: datetime
+) -> Policy:
+    price_list = connection.execute(
+        select(products.c.number, products.c.name, products.c.price_in_cents)
+        .where(products.c.event_id == device.event_id, products.c.stall_id == device.stall_id)
+        .order_by(products.c.number)
+    )
+    return Policy(
+        version=device.policy_version,
+        device_id=device.device_id,
+        issued_at_ms=_ms(now),
+        expires_at_ms=_ms(_expires_at(place.ends_at, now)),
+        event_id=place.event_id,
+        event_name=place.name,
+        stall_id=device.stall_id,
+        stall_name=place.stall_name,
+        currency=place.currency,
+        locale=place.locale,
+        timezone=place.timezone,
+        sale_max_in_cents=place.sale_max_in_cents,
+        reply_timeout_ms=place.reply_timeout_ms,
+        products=tuple(Product(row.number, row.name, row.price_in_cents) for row in price_list),
+        offline=msgspec.convert(place.offline_rules or {}, OfflineRules),
+        wallet_keys=(keys.wallet_for(place.event_id).named,),
+        reply_keys=(keys.reply.named,),
+        badge_keys=(keys.badge.named,),
+        pin_key=keys.pin.named,
+    )
+
+
+def _expires_at(event_ends_at: datetime | None, now: datetime) -> datetime:
+    """Past the event's end by two days, so that no till goes dumb while the last guests pay."""
+    if event_ends_at is None:
+        return now + VALID
+    return max(event_ends_at + AFTER_THE_EVENT, now + AFTER_THE_EVENT)
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
