@@ -20,7 +20,7 @@ CA_FILE: Final = "ca.pem"
 CERTIFICATE_FILE: Final = "certificate.pem"
 KEY_FILE: Final = "key.pem"
 CRL_FILE: Final = "crl.pem"
-PID_FILE: Final = "mosquitto.pid"
+PID_FILE: Final = "run/mosquitto.pid"
 
 
 @dataclass(frozen=True, slots=True)

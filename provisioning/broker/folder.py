@@ -21,7 +21,7 @@ from provisioning.broker.configuration import (
     render_access,
     render_configuration,
 )
-from provisioning.files import PRIVATE, write_atomically
+from provisioning.files import PRIVATE, PUBLIC, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +39,27 @@ def write_folder(
 ) -> Path:
     """Fill `folder` and return the path of its mosquitto.conf.
 
-    As root the files become `user`'s, who mosquitto runs as. Raises OSError.
+    As root, what mosquitto must keep from others becomes `user`'s, who it runs as; the rest stays
+    root's, so that a broker taken over cannot rewrite what root starts next. Raises OSError.
     """
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     owner = user if os.geteuid() == 0 else None
+    private, public = (PRIVATE, owner), (PUBLIC, None)
+    contents = (
+        (CA_FILE, sources.chain.read_bytes(), public),
+        (CERTIFICATE_FILE, sources.certificate.read_bytes(), public),
+        (KEY_FILE, sources.key.read_bytes(), private),
+        (CRL_FILE, sources.crl.read_bytes(), public),
+        (ACCESS_FILE, render_access(workers).encode(), private),
+        (CONFIGURATION_FILE, render_configuration(folder, listener, user).encode(), public),
+    )
+    # mosquitto writes its pid file after it has become `user`.
+    run = (folder / PID_FILE).parent
+    run.mkdir(parents=True, exist_ok=True)
     if owner is not None:
-        # mosquitto writes its pid file after it has become `user`.
-        shutil.chown(folder, user=owner)
-    for name, content, mode in (
-        (CA_FILE, sources.chain.read_bytes(), 0o644),
-        (CERTIFICATE_FILE, sources.certificate.read_bytes(), 0o644),
-        (KEY_FILE, sources.key.read_bytes(), PRIVATE),
-        (CRL_FILE, sources.crl.read_bytes(), 0o644),
-        (ACCESS_FILE, render_access(workers).encode(), PRIVATE),
-        (CONFIGURATION_FILE, render_configuration(folder, listener, user).encode(), 0o644),
-    ):
-        write_atomically(folder / name, content, mode, owner)
+        shutil.chown(run, user=owner)
+    for name, content, (mode, keeper) in contents:
+        write_atomically(folder / name, content, mode, keeper)
     return folder / CONFIGURATION_FILE
 
 
