@@ -22,6 +22,7 @@ from protocol.messages import (
     Deduct,
     Heartbeat,
     HeartbeatAnswered,
+    JournalPosition,
     OfflineAcceptance,
     PostedOffline,
     Reason,
@@ -115,7 +116,8 @@ def _decide_cancel(book: Book, presented: Presented, request: Cancel) -> Decisio
     digest = None if known is None else known.digest
     if known is None or known.sale is None or known.sale.left_in_cents == 0:
         answer = Cancelled(None)
-        return Decision(answer=answer, key=KnownKey(KeyState.CANCELLED, digest, answer))
+        sale = None if known is None else known.sale
+        return Decision(answer=answer, key=KnownKey(KeyState.CANCELLED, digest, answer, sale))
     return _reverse(presented, request, known, known.sale)
 
 
@@ -132,8 +134,14 @@ def _decide_offline(book: Book, presented: Presented, request: OfflineAcceptance
         case KeyState.DECLINED if same_content and in_review is None:
             return _post_offline(book, presented, request, (Flag.DECLINED_BEFORE,))
         case KeyState.CANCELLED:
-            reason = Reason.DEVICE_REVOKED if book.is_revoked(presented) else Reason.KEY_REUSED
-        case KeyState.APPROVED | KeyState.DECLINED | KeyState.POSTED_OFFLINE | KeyState.ANSWERED:
+            reason = ReviewCause.CANCELLED_BEFORE
+        case (
+            KeyState.APPROVED
+            | KeyState.DECLINED
+            | KeyState.POSTED_OFFLINE
+            | KeyState.REVIEW
+            | KeyState.ANSWERED
+        ):
             reason = Reason.KEY_REUSED
         case _:
             assert_never(known.state)
@@ -348,9 +356,12 @@ def _sign_out(book: Book, request: SignOut) -> Decision:
 def _answer_heartbeat(book: Book, presented: Presented, request: Heartbeat) -> Decision:
     if book.is_revoked(presented):
         return Decision(answer=Declined(Reason.DEVICE_REVOKED))
-    newest = book.appliance(request.device).policy_version
+    appliance = book.appliance(request.device)
+    newest = appliance.policy_version
+    flag = compare_journals(appliance.journal, request.journal)
     return Decision(
         answer=HeartbeatAnswered(_milliseconds(presented), newest),
+        flags=() if flag is None else (flag,),
         seen=Seen(
             at=presented.arrived_at,
             journal=request.journal,
@@ -361,6 +372,20 @@ def _answer_heartbeat(book: Book, presented: Presented, request: Heartbeat) -> D
             queue=request.queue,
         ),
     )
+
+
+def compare_journals(before: JournalPosition | None, now: JournalPosition) -> Flag | None:
+    """What the cloud notices of a journal: a new one, one that lost entries, or two that claim
+    the same number."""
+    if before is None:
+        return None
+    if before.epoch != now.epoch:
+        return Flag.JOURNAL_NEW_EPOCH
+    if now.last < before.last or now.settled_below < before.settled_below:
+        return Flag.JOURNAL_WENT_BACK
+    if now.last == before.last and now.head != before.head:
+        return Flag.JOURNAL_FORKED
+    return None
 
 
 def _milliseconds(presented: Presented) -> int:

@@ -22,6 +22,9 @@ class Flag(StrEnum):
     TOKEN_SEEN_BEFORE = "token_seen_before"  # noqa: S105  # a flag's name
     DECLINED_BEFORE = "declined_before"
     """Accepted offline although this very sale had been declined online."""
+    JOURNAL_NEW_EPOCH = "journal_new_epoch"
+    JOURNAL_WENT_BACK = "journal_went_back"
+    JOURNAL_FORKED = "journal_forked"
 
 
 class ReviewCause(StrEnum):

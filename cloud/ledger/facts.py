@@ -24,6 +24,7 @@ from protocol.messages import (
     Cancel,
     Deduct,
     Heartbeat,
+    JournalPosition,
     OfflineAcceptance,
     Outcome,
     SignOut,
@@ -78,6 +79,8 @@ class Appliance(msgspec.Struct, frozen=True):
     stall_id: StallId | None
     policy_version: int
     """The newest issued for it."""
+    journal: JournalPosition | None = None
+    """As of its newest heartbeat."""
 
 
 class EventTerms(msgspec.Struct, frozen=True):
@@ -101,7 +104,7 @@ class StaffSession(msgspec.Struct, frozen=True):
 class PolicyTerms(msgspec.Struct, frozen=True):
     """What one signed policy said; it never changes once it is issued."""
 
-    expires_at: datetime
+    expires_at_ms: int
     event_id: EventId
     stall_id: StallId
     sale_max_in_cents: int

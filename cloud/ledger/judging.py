@@ -42,7 +42,7 @@ def judge_deduct(book: Book, presented: Presented, request: Deduct) -> Cleared |
     policy = book.policy(request.device, request.policy_version)
     if policy is None or (policy.event_id, policy.stall_id) != (session.event_id, session.stall_id):
         return Reason.POLICY_UNKNOWN
-    if presented.arrived_at > policy.expires_at:
+    if presented.arrived_at.timestamp() * 1000 > policy.expires_at_ms:
         return Reason.POLICY_EXPIRED
     reason = _judge_amount(book, request, session.event_id)
     if reason is not None:

@@ -1,0 +1,393 @@
+"""Reads a batch's facts, under its locks, in a number of statements that does not grow with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from msgspec.structs import replace
+from sqlalchemy import Connection, Executable, Row, String, Uuid, exists, func, select
+from sqlalchemy.sql.selectable import FromClause
+
+from cloud.ledger.facts import (
+    Appliance,
+    CheckedQr,
+    DeviceKey,
+    EventTerms,
+    Facts,
+    KeyState,
+    KnownKey,
+    PostedSale,
+    Presented,
+    StaffSession,
+)
+from cloud.store.locks import lock_devices, lock_wallets
+from cloud.store.remembered import Remembered
+from cloud.store.rows import BatchStatement, as_uuid_text, uuid_text
+from cloud.store.tables import (
+    credit_transactions,
+    device_certificates,
+    devices,
+    events,
+    outcomes,
+    review_entries,
+    spent_tokens,
+    staff_assignments,
+    staff_sessions,
+)
+from protocol.ids import (
+    DeviceId,
+    EventId,
+    IdempotencyKey,
+    SessionId,
+    StaffId,
+    StallId,
+    TokenId,
+    TransactionId,
+    UserId,
+)
+from protocol.messages import (
+    Cancel,
+    Deduct,
+    Heartbeat,
+    JournalPosition,
+    OfflineAcceptance,
+    decode_outcome,
+)
+from protocol.money import Money
+
+
+def gather_facts(
+    connection: Connection, remembered: Remembered, batch: Sequence[Presented]
+) -> Facts:
+    """Lock the batch's appliances and wallets, then read what its decisions are made from."""
+    lock_devices(connection, (each.request.device for each in batch))
+    places = _read_places(connection, batch)
+    keys, sales = _read_keys(connection, batch)
+    reviews = _read_reviews(connection, batch)
+    _learn(connection, remembered, batch)
+
+    paying = _find_payers(remembered, batch, places.events)
+    reversing = {(sale.user_id, sale.amount.currency) for sale in sales.values()}
+    wallets = lock_wallets(
+        connection, {(user, currency) for user, currency, _ in paying} | reversing
+    )
+
+    # Only now: another door may have reversed part of a sale, or spent a QR, until just before.
+    keys.update(_read_what_is_left(connection, keys, sales))
+    spent = _read_spent(connection, {(user, token_id) for user, _, token_id in paying})
+    return Facts(
+        appliances=places.appliances,
+        revoked_certificates=frozenset(places.revoked_certificates),
+        keys=keys,
+        reviews=reviews,
+        sessions=places.sessions,
+        events=places.events,
+        policies=remembered.policies,
+        payers=remembered.payers,
+        wallets=wallets,
+        spent=spent,
+    )
+
+
+@dataclass(slots=True)
+class _Places:
+    """The appliances of a batch, their sessions, and the events these belong to."""
+
+    appliances: dict[DeviceId, Appliance] = field(default_factory=dict[DeviceId, Appliance])
+    revoked_certificates: set[str] = field(default_factory=set[str])
+    sessions: dict[SessionId, StaffSession] = field(default_factory=dict[SessionId, StaffSession])
+    events: dict[EventId, EventTerms] = field(default_factory=dict[EventId, EventTerms])
+
+
+def _read_places(connection: Connection, batch: Sequence[Presented]) -> _Places:
+    wanted = {
+        (
+            each.request.device_id,
+            each.thumbprint,
+            None
+            if isinstance(each.request, Heartbeat | Cancel)
+            else as_uuid_text(each.request.session_id),
+        )
+        for each in batch
+    }
+    places = _Places()
+    for row in _PLACES.run(connection, list(wanted)):
+        device_id = DeviceId(row.device_id)
+        places.appliances[device_id] = _appliance(row)
+        if row.certificate_revoked_at is not None:
+            places.revoked_certificates.add(row.thumbprint)
+        if row.session_id is not None:
+            session = _session(row)
+            places.sessions[session.session_id] = session
+            places.events[session.event_id] = EventTerms(
+                session.event_id, row.currency, row.sale_max_in_cents
+            )
+    return places
+
+
+def _appliance(row: Row[Any]) -> Appliance:
+    journal = None
+    if row.journal_epoch is not None:
+        journal = JournalPosition(
+            row.journal_epoch, row.journal_last, row.journal_settled_below, row.journal_head
+        )
+    return Appliance(
+        device_id=DeviceId(row.device_id),
+        revoked=row.status != "active",
+        event_id=None if row.event_id is None else EventId(row.event_id),
+        stall_id=None if row.stall_id is None else StallId(row.stall_id),
+        policy_version=row.policy_version,
+        journal=journal,
+    )
+
+
+def _session(row: Row[Any]) -> StaffSession:
+    return StaffSession(
+        session_id=SessionId(uuid_text(row.session_id)),
+        device_id=DeviceId(row.session_device_id),
+        staff_id=StaffId(row.staff_id),
+        event_id=EventId(row.session_event_id),
+        stall_id=StallId(row.session_stall_id),
+        expires_at=row.expires_at,
+        ended=row.ended_at is not None,
+        staff_assigned=bool(row.staff_assigned),
+    )
+
+
+def _read_keys(
+    connection: Connection, batch: Sequence[Presented]
+) -> tuple[dict[DeviceKey, KnownKey], dict[DeviceKey, PostedSale]]:
+    """What is known of the batch's keys, and the sales that its cancels may have to reverse."""
+    sales_keys = {
+        (each.request.device, each.request.idempotency_key)
+        for each in batch
+        if isinstance(each.request, Deduct | OfflineAcceptance | Cancel)
+    }
+    if not sales_keys:
+        return {}, {}
+    keys: dict[DeviceKey, KnownKey] = {}
+    posted: dict[tuple[str, str], DeviceKey] = {}
+    for row in _KEYS.run(connection, list(sales_keys)):
+        device_key = (DeviceId(row.device_id), IdempotencyKey(row.key))
+        keys[device_key] = KnownKey(
+            KeyState(row.state), row.digest, decode_outcome(bytes(row.answer))
+        )
+        if row.transaction_id is not None:
+            posted[uuid_text(row.user_id), uuid_text(row.transaction_id)] = device_key
+    cancelled = {
+        (each.request.device, each.request.idempotency_key)
+        for each in batch
+        if isinstance(each.request, Cancel)
+    }
+    wanted = [ids for ids, device_key in posted.items() if device_key in cancelled]
+    if not wanted:
+        return keys, {}
+    sales: dict[DeviceKey, PostedSale] = {}
+    for row in _SALES.run(connection, wanted):
+        ids = (uuid_text(row.user_id), uuid_text(row.id))
+        sales[posted[ids]] = _posted_sale(row)
+    return keys, sales
+
+
+def _posted_sale(row: Row[Any]) -> PostedSale:
+    return PostedSale(
+        transaction_id=TransactionId(uuid_text(row.id)),
+        user_id=UserId(uuid_text(row.user_id)),
+        amount=Money(row.amount_in_cents, row.currency),
+        left_in_cents=row.amount_in_cents,
+        event_id=None if row.event_id is None else EventId(row.event_id),
+        stall_id=None if row.stall_id is None else StallId(row.stall_id),
+        staff_id=None if row.staff_id is None else StaffId(row.staff_id),
+    )
+
+
+def _read_what_is_left(
+    connection: Connection,
+    keys: dict[DeviceKey, KnownKey],
+    sales: dict[DeviceKey, PostedSale],
+) -> dict[DeviceKey, KnownKey]:
+    """The keys of these sales, with what of each is not reversed yet."""
+    if not sales:
+        return {}
+    wanted = [(sale.user_id, sale.transaction_id) for sale in sales.values()]
+    reversed_in_cents = {
+        uuid_text(row.reversal_of_transaction_id): int(row.reversed_in_cents)
+        for row in _REVERSED.run(connection, wanted)
+    }
+    return {
+        device_key: replace(
+            keys[device_key],
+            sale=replace(
+                sale,
+                left_in_cents=sale.left_in_cents - reversed_in_cents.get(sale.transaction_id, 0),
+            ),
+        )
+        for device_key, sale in sales.items()
+    }
+
+
+def _read_reviews(connection: Connection, batch: Sequence[Presented]) -> dict[DeviceKey, str]:
+    """Only a cancel or an offline acceptance asks whether a person has its key already."""
+    wanted = {
+        (each.request.device_id, each.request.key)
+        for each in batch
+        if isinstance(each.request, OfflineAcceptance | Cancel)
+    }
+    if not wanted:
+        return {}
+    return {
+        (DeviceId(row.device_id), IdempotencyKey(row.key)): uuid_text(row.review_id)
+        for row in _REVIEWS.run(connection, list(wanted))
+    }
+
+
+def _learn(connection: Connection, remembered: Remembered, batch: Sequence[Presented]) -> None:
+    remembered.learn_payers(
+        connection, (each.qr.token.payer_id for each in batch if isinstance(each.qr, CheckedQr))
+    )
+    remembered.learn_policies(
+        connection,
+        (
+            (each.request.device, each.request.policy_version)
+            for each in batch
+            if isinstance(each.request, Deduct | OfflineAcceptance)
+        ),
+    )
+
+
+def _find_payers(
+    remembered: Remembered, batch: Sequence[Presented], known: dict[EventId, EventTerms]
+) -> set[tuple[UserId, str, TokenId]]:
+    """Whose wallets the batch may touch, in which currency, and by which QR."""
+    paying: set[tuple[UserId, str, TokenId]] = set()
+    for each in batch:
+        if not isinstance(each.qr, CheckedQr):
+            continue
+        event = known.get(each.qr.event_id)
+        user_id = remembered.payers.get(each.qr.token.payer_id)
+        # Without the event there is no session of it either, so nothing will be decided by money.
+        if event is not None and user_id is not None:
+            paying.add((user_id, event.currency, each.qr.token.token_id))
+    return paying
+
+
+def _read_spent(
+    connection: Connection, wanted: set[tuple[UserId, TokenId]]
+) -> frozenset[tuple[UserId, TokenId]]:
+    if not wanted:
+        return frozenset()
+    rows = _SPENT.run(connection, list(wanted))
+    return frozenset((UserId(uuid_text(row.user_id)), TokenId(row.jti)) for row in rows)
+
+
+def _select_places(wanted: FromClause) -> Executable:
+    assigned = exists().where(
+        staff_assignments.c.staff_id == staff_sessions.c.staff_id,
+        staff_assignments.c.event_id == staff_sessions.c.event_id,
+        func.coalesce(staff_assignments.c.stall_id, staff_sessions.c.stall_id)
+        == staff_sessions.c.stall_id,
+    )
+    return (
+        select(
+            devices.c.device_id,
+            devices.c.status,
+            devices.c.event_id,
+            devices.c.stall_id,
+            devices.c.policy_version,
+            devices.c.journal_epoch,
+            devices.c.journal_last,
+            devices.c.journal_settled_below,
+            devices.c.journal_head,
+            device_certificates.c.thumbprint,
+            device_certificates.c.revoked_at.label("certificate_revoked_at"),
+            staff_sessions.c.session_id,
+            staff_sessions.c.device_id.label("session_device_id"),
+            staff_sessions.c.staff_id,
+            staff_sessions.c.event_id.label("session_event_id"),
+            staff_sessions.c.stall_id.label("session_stall_id"),
+            staff_sessions.c.expires_at,
+            staff_sessions.c.ended_at,
+            assigned.label("staff_assigned"),
+            events.c.currency,
+            events.c.sale_max_in_cents,
+        )
+        .select_from(wanted)
+        .join(devices, devices.c.device_id == wanted.c.device_id)
+        .join(device_certificates, device_certificates.c.thumbprint == wanted.c.thumbprint)
+        .outerjoin(staff_sessions, staff_sessions.c.session_id == wanted.c.session_id)
+        .outerjoin(events, events.c.event_id == staff_sessions.c.event_id)
+    )
+
+
+def _select_keys(wanted: FromClause) -> Executable:
+    return select(
+        outcomes.c.device_id,
+        outcomes.c.key,
+        outcomes.c.state,
+        outcomes.c.digest,
+        outcomes.c.answer,
+        outcomes.c.user_id,
+        outcomes.c.transaction_id,
+    ).join(
+        wanted,
+        (outcomes.c.device_id == wanted.c.device_id) & (outcomes.c.key == wanted.c.key),
+    )
+
+
+def _select_sales(wanted: FromClause) -> Executable:
+    return select(
+        credit_transactions.c.user_id,
+        credit_transactions.c.id,
+        credit_transactions.c.amount_in_cents,
+        credit_transactions.c.currency,
+        credit_transactions.c.event_id,
+        credit_transactions.c.stall_id,
+        credit_transactions.c.staff_id,
+    ).join(
+        wanted,
+        (credit_transactions.c.user_id == wanted.c.user_id)
+        & (credit_transactions.c.id == wanted.c.id),
+    )
+
+
+def _select_reversed(wanted: FromClause) -> Executable:
+    return (
+        select(
+            credit_transactions.c.reversal_of_transaction_id,
+            func.sum(credit_transactions.c.amount_in_cents).label("reversed_in_cents"),
+        )
+        .join(
+            wanted,
+            (credit_transactions.c.user_id == wanted.c.user_id)
+            & (credit_transactions.c.reversal_of_transaction_id == wanted.c.id),
+        )
+        .group_by(credit_transactions.c.reversal_of_transaction_id)
+    )
+
+
+def _select_reviews(wanted: FromClause) -> Executable:
+    return select(
+        review_entries.c.device_id, review_entries.c.key, review_entries.c.review_id
+    ).join(
+        wanted,
+        (review_entries.c.device_id == wanted.c.device_id) & (review_entries.c.key == wanted.c.key),
+    )
+
+
+def _select_spent(wanted: FromClause) -> Executable:
+    return select(spent_tokens.c.user_id, spent_tokens.c.jti).join(
+        wanted,
+        (spent_tokens.c.user_id == wanted.c.user_id) & (spent_tokens.c.jti == wanted.c.jti),
+    )
+
+
+_DEVICE_KEY: Final = {"device_id": String(), "key": String()}
+_TRANSACTION: Final = {"user_id": Uuid(), "id": Uuid()}
+_PLACES: Final = BatchStatement(
+    {"device_id": String(), "thumbprint": String(), "session_id": Uuid()}, _select_places
+)
+_KEYS: Final = BatchStatement(_DEVICE_KEY, _select_keys)
+_REVIEWS: Final = BatchStatement(_DEVICE_KEY, _select_reviews)
+_SALES: Final = BatchStatement(_TRANSACTION, _select_sales)
+_REVERSED: Final = BatchStatement(_TRANSACTION, _select_reversed)
+_SPENT: Final = BatchStatement({"user_id": Uuid(), "jti": String()}, _select_spent)

@@ -1,0 +1,278 @@
+"""Writes what a batch decided, all of it or nothing, in as few statements as it has tables."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, bindparam, update
+from uuid_utils import uuid7
+
+from cloud.ledger.decide import Decided
+from cloud.ledger.decisions import Decision, Flag
+from cloud.ledger.facts import DeviceKey, Facts, KnownKey, Presented
+from cloud.store.postings import write_postings
+from cloud.store.rows import insert_rows
+from cloud.store.tables import (
+    audit_records,
+    devices,
+    outcomes,
+    review_entries,
+    spent_tokens,
+    staff_sessions,
+)
+from protocol.messages import (
+    Cancel,
+    Deduct,
+    JournalPosition,
+    OfflineAcceptance,
+    encode_outcome,
+    kind_of,
+)
+
+SPENT_TOKENS_KEPT: Final = timedelta(hours=48)
+"""Past a token's `exp`: longer than any upload is posted without a person (24 h)."""
+
+
+class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One record of the audit log; see `tables.audit_records`."""
+
+    at: datetime
+    actor: str
+    action: str
+    outcome: str
+    device_id: str | None = None
+    event_id: str | None = None
+    user_id: str | None = None
+    subject: str | None = None
+    request_hash: str | None = None
+    detail: Mapping[str, Any] | None = None
+
+
+def keep_decided(
+    connection: Connection, facts: Facts, batch: Sequence[tuple[Presented, bytes]], decided: Decided
+) -> None:
+    """Store it in the open transaction; `batch` holds each request with its token as it came.
+
+    Raises sqlalchemy.exc.IntegrityError where something stands already that the facts did not
+    show: nobody may write past `store.locks`, yet the database is asked again.
+    """
+    requests = [presented for presented, _ in batch]
+    decisions = decided.decisions
+    postings = [each.posting for each in decisions if each.posting is not None]
+    now = max(each.arrived_at for each in requests)
+    write_postings(connection, postings, facts.wallets, decided.wallets, now)
+    _keep_keys(connection, facts, requests, decisions)
+    _keep_spent_tokens(connection, decisions)
+    _keep_reviews(connection, batch, decisions)
+    _end_sessions(connection, requests, decisions)
+    _keep_heartbeats(connection, requests, decisions)
+    rows = [_audit_row(*each) for each in zip(requests, decisions, strict=True)]
+    write_audit_records(connection, rows)
+
+
+def write_audit_records(connection: Connection, rows: Sequence[AuditRow]) -> None:
+    insert_rows(
+        connection,
+        audit_records,
+        ("id", *AuditRow.__struct_fields__),
+        [(str(uuid7()), *msgspec.structs.astuple(each)) for each in rows],
+    )
+
+
+def _keep_keys(
+    connection: Connection,
+    facts: Facts,
+    requests: Sequence[Presented],
+    decisions: Sequence[Decision],
+) -> None:
+    """Each key once, as the batch's last decision about it left it."""
+    last: dict[DeviceKey, tuple[Presented, KnownKey]] = {}
+    for presented, decision in zip(requests, decisions, strict=True):
+        if decision.key is not None:
+            last[presented.request.device, presented.request.idempotency_key] = (
+                presented,
+                decision.key,
+            )
+    insert_rows(
+        connection,
+        outcomes,
+        _OUTCOME_COLUMNS,
+        [
+            _outcome_row(presented, key)
+            for device_key, (presented, key) in last.items()
+            if device_key not in facts.keys
+        ],
+    )
+    changed = [
+        {
+            "of_device_id": device_id,
+            "of_key": key,
+            "state": known.state.value,
+            "answer": encode_outcome(known.answer),
+            "user_id": None if known.sale is None else UUID(known.sale.user_id),
+            "transaction_id": None if known.sale is None else UUID(known.sale.transaction_id),
+        }
+        for (device_id, key), (_, known) in last.items()
+        if (device_id, key) in facts.keys
+    ]
+    if changed:
+        connection.execute(_CHANGE_OUTCOME, changed)
+
+
+def _outcome_row(presented: Presented, known: KnownKey) -> tuple[Any, ...]:
+    request = presented.request
+    assert isinstance(request, Deduct | OfflineAcceptance | Cancel), "only a sale takes a key"
+    return (
+        request.device_id,
+        request.key,
+        known.state.value,
+        known.digest,
+        encode_outcome(known.answer),
+        None if known.sale is None else known.sale.user_id,
+        None if known.sale is None else known.sale.transaction_id,
+        request.journal.epoch,
+        request.entry,
+        presented.arrived_at,
+    )
+
+
+def _keep_spent_tokens(connection: Connection, decisions: Sequence[Decision]) -> None:
+    insert_rows(
+        connection,
+        spent_tokens,
+        ("user_id", "jti", "expires_at"),
+        [
+            (
+                each.spent.user_id,
+                each.spent.token_id,
+                datetime.fromtimestamp(each.spent.expires_at_s, UTC) + SPENT_TOKENS_KEPT,
+            )
+            for each in decisions
+            if each.spent is not None
+        ],
+    )
+
+
+def _keep_reviews(
+    connection: Connection,
+    batch: Sequence[tuple[Presented, bytes]],
+    decisions: Sequence[Decision],
+) -> None:
+    rows = [
+        {
+            "review_id": UUID(review.review_id),
+            "device_id": presented.request.device_id,
+            "key": presented.request.key,
+            "kind": kind_of(presented.request),
+            "reason": review.reason.value,
+            "request": token,
+            "user_id": None if review.user_id is None else UUID(review.user_id),
+            "amount_in_cents": None if review.amount is None else review.amount.amount_in_cents,
+            "currency": None if review.amount is None else review.amount.currency,
+            "event_id": review.event_id,
+            "state": "open",
+            "created_at": presented.arrived_at,
+        }
+        for (presented, token), decision in zip(batch, decisions, strict=True)
+        for review in [decision.review]
+        if review is not None
+    ]
+    if rows:
+        connection.execute(review_entries.insert(), rows)
+
+
+def _end_sessions(
+    connection: Connection, requests: Sequence[Presented], decisions: Sequence[Decision]
+) -> None:
+    rows = [
+        {"of_session_id": UUID(decision.ended), "ended_at": presented.arrived_at}
+        for presented, decision in zip(requests, decisions, strict=True)
+        if decision.ended is not None
+    ]
+    if rows:
+        connection.execute(_END_SESSION, rows)
+
+
+def _keep_heartbeats(
+    connection: Connection, requests: Sequence[Presented], decisions: Sequence[Decision]
+) -> None:
+    rows = [
+        {
+            "of_device_id": presented.request.device_id,
+            "policy_acked": seen.policy_acked,
+            "firmware": _printable(seen.firmware),
+            "printer": _printable(seen.printer),
+            "queue": seen.queue,
+            "last_seen_at": seen.at,
+        }
+        for presented, decision in zip(requests, decisions, strict=True)
+        for seen in [decision.seen]
+        if seen is not None
+    ]
+    if rows:
+        connection.execute(_SEE_DEVICE, rows)
+    journals = [
+        {"of_device_id": presented.request.device_id, **_journal_values(decision.seen.journal)}
+        for presented, decision in zip(requests, decisions, strict=True)
+        # What a journal that lost entries says replaces nothing: it was flagged.
+        if decision.seen is not None
+        and Flag.JOURNAL_WENT_BACK not in decision.flags
+        and Flag.JOURNAL_FORKED not in decision.flags
+    ]
+    if journals:
+        connection.execute(_SEE_DEVICE, journals)
+
+
+def _journal_values(journal: JournalPosition) -> dict[str, Any]:
+    return {
+        "journal_epoch": journal.epoch,
+        "journal_last": journal.last,
+        "journal_settled_below": journal.settled_below,
+        "journal_head": journal.head,
+    }
+
+
+def _printable(text: str) -> str:
+    """What an appliance says of itself, without control characters (PostgreSQL refuses NUL)."""
+    return "".join(character for character in text if character.isprintable())
+
+
+def _audit_row(presented: Presented, decision: Decision) -> AuditRow:
+    request = presented.request
+    staff = decision.staff_id
+    is_sale = isinstance(request, Deduct | OfflineAcceptance | Cancel)
+    return AuditRow(
+        at=presented.arrived_at,
+        actor=f"device:{request.device_id}" if staff is None else f"staff:{staff}",
+        action=kind_of(request),
+        outcome=decision.outcome_name,
+        device_id=request.device_id,
+        event_id=request.event_id if is_sale else None,
+        user_id=decision.user_id,
+        subject=request.key,
+        request_hash=presented.request_hash,
+        detail={"flags": [flag.value for flag in decision.flags]} if decision.flags else None,
+    )
+
+
+_OUTCOME_COLUMNS: Final = (
+    "device_id",
+    "key",
+    "state",
+    "digest",
+    "answer",
+    "user_id",
+    "transaction_id",
+    "epoch",
+    "entry",
+    "created_at",
+)
+_CHANGE_OUTCOME: Final = update(outcomes).where(
+    outcomes.c.device_id == bindparam("of_device_id"), outcomes.c.key == bindparam("of_key")
+)
+_END_SESSION: Final = update(staff_sessions).where(
+    staff_sessions.c.session_id == bindparam("of_session_id")
+)
+_SEE_DEVICE: Final = update(devices).where(devices.c.device_id == bindparam("of_device_id"))

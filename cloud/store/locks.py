@@ -1,0 +1,92 @@
+"""The one way to lock, and its one order: appliances, then wallets; each sorted.
+
+Whoever writes an appliance's outcomes, sessions, status, certificates or place holds its lock;
+whoever writes a wallet's transactions or balance holds that wallet's row. So what is read under
+the locks stands until the commit, and no two writers wait for each other in a circle. On SQLite
+the database has one writer (BEGIN IMMEDIATE), and nothing is left to lock.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    Executable,
+    String,
+    Uuid,
+    bindparam,
+    func,
+    select,
+)
+from sqlalchemy.sql.selectable import FromClause
+
+from cloud.ledger.postings import Wallet
+from cloud.store.rows import BatchStatement, uuid_text
+from cloud.store.tables import credit_wallets
+from protocol.ids import DeviceId, UserId
+from protocol.money import Money
+
+WalletKey = tuple[UserId, str]
+"""A user and a currency."""
+
+
+def lock_devices(connection: Connection, device_ids: Iterable[DeviceId]) -> None:
+    """Wait for these appliances and hold them until the commit; first thing in a transaction.
+
+    A lock is taken by number, not by row: a batch and a revocation exclude each other without
+    either writing a row that others read.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    # `unnest` keeps the order of its array, and the locks are taken row by row.
+    numbers = sorted({_lock_number(device_id) for device_id in device_ids})
+    connection.execute(_LOCK_DEVICES, {"numbers": numbers}).all()
+
+
+def lock_wallets(connection: Connection, keys: Iterable[WalletKey]) -> dict[WalletKey, Wallet]:
+    """These wallets as they stand, held until the commit; one that has no row yet is absent."""
+    wanted = list(set(keys))
+    if not wanted:
+        return {}
+    wallets: dict[WalletKey, Wallet] = {}
+    for row in _LOCK_WALLETS.run(connection, wanted):
+        user_id = UserId(uuid_text(row.user_id))
+        balance = Money(row.balance_in_cents, row.currency)
+        wallets[user_id, row.currency] = Wallet(user_id, balance, row.offline_frozen)
+    return wallets
+
+
+@lru_cache(maxsize=65_536)
+def _lock_number(device_id: DeviceId) -> int:
+    digest = hashlib.sha256(b"railtix device " + device_id.encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def _select_wallets(wanted: FromClause) -> Executable:
+    return (
+        select(
+            credit_wallets.c.user_id,
+            credit_wallets.c.currency,
+            credit_wallets.c.balance_in_cents,
+            credit_wallets.c.offline_frozen,
+        )
+        .join(
+            wanted,
+            (credit_wallets.c.user_id == wanted.c.user_id)
+            & (credit_wallets.c.currency == wanted.c.currency),
+        )
+        .order_by(credit_wallets.c.user_id, credit_wallets.c.currency)
+        .with_for_update(of=credit_wallets)
+    )
+
+
+_LOCK_DEVICES: Final = select(
+    func.pg_advisory_xact_lock(
+        func.unnest(bindparam("numbers", type_=ARRAY(BigInteger))).column_valued("number")
+    )
+)
+_LOCK_WALLETS: Final = BatchStatement({"user_id": Uuid(), "currency": String(3)}, _select_wallets)
