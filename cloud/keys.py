@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -94,6 +96,16 @@ class KeyRing:
     def pin(self) -> SigningKey:
         """Opens sealed PINs, and signs nothing."""
         return self._pin
+
+    @property
+    def workers_group(self) -> str:
+        """The workers' shared subscription, which only holders of the reply key can name.
+
+        Why it is a secret: docs/decisions/0011-the-workers-group-is-a-secret.md.
+        """
+        secret = self._reply.private.private_numbers().private_value.to_bytes(32, "big")
+        derived = HKDF(SHA256(), length=24, salt=None, info=b"railtix workers group").derive(secret)
+        return to_base64url(derived)
 
     def wallet_for(self, event_id: EventId) -> SigningKey:
         """The key of this event's wallet QRs, made on first use."""

@@ -1,15 +1,24 @@
 """The only place that builds or parses an MQTT topic."""
 
+import re
 from typing import Final
 
 from protocol.ids import DeviceId, is_slug
 
 ROOT: Final = "railtix/v1/devices"
-
-SHARED_REQUESTS: Final = f"$share/cloud/{ROOT}/+/requests"
-"""What every worker subscribes to: the broker hands each request to one of them."""
+_GROUP: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 ALL_STATUS: Final = f"{ROOT}/+/status"
+
+
+def shared_requests(group: str) -> str:
+    """What every worker subscribes to: the broker hands each request to one of them.
+
+    `group` is a secret of the workers (docs/decisions/0011): mosquitto 2.0 lets anybody join a
+    group by name and then loses the requests it deals to those who may not read them.
+    """
+    assert _GROUP.fullmatch(group), "not a group name"
+    return f"$share/{group}/{ROOT}/+/requests"
 
 
 def requests(device_id: DeviceId) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cloud.keys import KeyRing, KeyRingError
+from protocol import topics
 from protocol.ids import EventId
 
 SPRING = EventId("spring-fair")
@@ -77,3 +78,12 @@ def test_badges_are_checked_with_the_badge_key_alone(tmp_path: Path) -> None:
     ring = KeyRing(tmp_path)
     assert ring.find_badge(ring.badge.kid) is not None
     assert ring.find_badge(ring.reply.kid) is None
+
+
+def test_every_worker_of_a_cloud_names_one_group_that_no_other_cloud_can_name(
+    tmp_path: Path,
+) -> None:
+    ring = KeyRing(tmp_path / "one")
+    assert ring.workers_group == KeyRing(tmp_path / "one").workers_group
+    assert ring.workers_group != KeyRing(tmp_path / "other").workers_group
+    assert topics.shared_requests(ring.workers_group).startswith("$share/")

@@ -43,3 +43,10 @@ def test_what_could_be_read_as_a_wildcard_or_a_path_is_no_name(name: str) -> Non
 def test_a_topic_is_never_built_from_such_a_name() -> None:
     with pytest.raises(AssertionError):
         topics.requests(DeviceId("a/b"))
+
+
+def test_the_workers_group_stands_before_the_topic_and_nothing_else_fits_in() -> None:
+    assert topics.shared_requests("g-1") == "$share/g-1/railtix/v1/devices/+/requests"
+    for odd in ("", "a/b", "+", "#"):
+        with pytest.raises(AssertionError):
+            topics.shared_requests(odd)

@@ -177,6 +177,9 @@ def certified(authority: Signing, kept: Kept, holder: Device | Worker, now: date
     return kept
 
 
+GROUP = "known-to-workers-alone"
+
+
 @pytest.fixture
 def signing(authority: Authority) -> Signing:
     """The session's authority, in this process."""
@@ -188,7 +191,7 @@ def signing(authority: Authority) -> Signing:
 
 
 def test_a_request_reaches_one_worker_and_its_reply_the_appliance(a: Peer, worker: Peer) -> None:
-    worker.subscribe(topics.SHARED_REQUESTS)
+    worker.subscribe(topics.shared_requests(GROUP))
     a.subscribe(topics.replies(A))
     assert a.publish(topics.requests(A), b"deduct") == 0
     assert worker.next() == (topics.requests(A), b"deduct")
@@ -216,7 +219,7 @@ def test_an_appliance_is_delivered_nothing_of_anothers(
 def test_an_appliance_in_the_workers_share_is_delivered_nothing(
     a: Peer, b: Peer, worker: Peer
 ) -> None:
-    b.subscribe(topics.SHARED_REQUESTS)
+    b.subscribe(topics.shared_requests(GROUP))
     b.subscribe(topics.replies(B))
     for number in range(4):
         a.publish(topics.requests(A), b"%d" % number)
@@ -224,10 +227,22 @@ def test_an_appliance_in_the_workers_share_is_delivered_nothing(
     assert b.next() == (topics.replies(B), b"for b")
 
 
+def test_an_appliance_that_cannot_name_the_workers_group_takes_no_request_from_it(
+    a: Peer, b: Peer, worker: Peer
+) -> None:
+    worker.subscribe(topics.shared_requests(GROUP))
+    b.subscribe(topics.shared_requests("cloud"))
+    b.subscribe(topics.shared_requests("guessed"))
+    sent = [b"%d" % number for number in range(10)]
+    for request in sent:
+        assert a.publish(topics.requests(A), request) == 0
+    assert [worker.next()[1] for _ in sent] == sent
+
+
 def test_an_appliance_cannot_speak_on_anothers_topics_nor_for_the_cloud(
     a: Peer, b: Peer, worker: Peer
 ) -> None:
-    worker.subscribe(topics.SHARED_REQUESTS)
+    worker.subscribe(topics.shared_requests(GROUP))
     worker.subscribe(topics.ALL_STATUS)
     a.subscribe(topics.replies(A))
     a.subscribe(topics.policy(A))
