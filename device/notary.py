@@ -1,0 +1,173 @@
+"""What leaves the appliance is signed here; what comes in is believed here, or refused by name."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from device.credentials import Credentials
+from device.till.contents import (
+    AskForHeartbeat,
+    AskToCancel,
+    AskToDeduct,
+    AskToSignIn,
+    AskToSignOut,
+    Content,
+    kind_of,
+)
+from protocol.ids import IdempotencyKey
+from protocol.messages import (
+    Cancel,
+    Deduct,
+    Heartbeat,
+    JournalPosition,
+    MessageRefusal,
+    Reply,
+    Request,
+    SaleLine,
+    SignedIn,
+    SignIn,
+    SignOut,
+    decode_reply,
+    encode,
+)
+from protocol.policy import Policy, PolicyRefusal, find, open_policy
+from protocol.sealing import seal_pin
+from protocol.signing import KeyFinder, Profile, SignatureRefusal, fingerprint, sign, verify
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a request says beside what the till wants: the appliance as it is at this moment."""
+
+    position: JournalPosition
+    entry: int
+    """The number of the sale's own journal entry; 0 for what is no sale."""
+    wall_ms: int
+    firmware: str
+    printer: str
+
+
+@dataclass(frozen=True)
+class SignedRequest:
+    """A request as it goes out, and the hash by which the reply will name it."""
+
+    kind: str
+    key: str
+    token: bytes
+    request_hash: str
+
+
+class Notary:
+    """Signs with the appliance's key; believes replies by the policy it last trusted."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._find_policy_key = find(credentials.policy_keys)
+        self._find_reply_key: KeyFinder = find(())
+        self._policy: Policy | None = None
+
+    @property
+    def policy(self) -> Policy | None:
+        return self._policy
+
+    def open_policy(self, token: bytes, version_min: int) -> Policy | PolicyRefusal:
+        return open_policy(token, self._find_policy_key, self._credentials.device_id, version_min)
+
+    def trust(self, policy: Policy) -> None:
+        """From now on believe the replies this policy's keys have signed."""
+        self._policy = policy
+        self._find_reply_key = find(policy.reply_keys)
+
+    def open_reply(self, token: bytes) -> Reply | str:
+        """The reply, or the name of what is wrong with it."""
+        verified = verify(Profile.REPLY, token, self._find_reply_key)
+        if isinstance(verified, SignatureRefusal):
+            return verified.value
+        reply = decode_reply(verified.payload)
+        if isinstance(reply, MessageRefusal):
+            return reply.reason.value
+        if reply.device_id != self._credentials.device_id:
+            return "reply_for_another_appliance"
+        return reply
+
+    def open_session(self, token: str) -> SignedIn | None:
+        """The session in a journaled reply, where its signature still counts."""
+        reply = self.open_reply(token.encode())
+        if isinstance(reply, Reply) and isinstance(reply.outcome, SignedIn):
+            return reply.outcome
+        return None
+
+    def sign(self, content: Content, at: Circumstances) -> SignedRequest:
+        request = self._compose(content, at)
+        token = sign(
+            Profile.REQUEST, encode(request), self._credentials.key, self._credentials.thumbprint
+        ).encode()
+        return SignedRequest(kind_of(content), content.key, token, fingerprint(token))
+
+    def _compose(self, content: Content, at: Circumstances) -> Request:
+        device_id = self._credentials.device_id
+        match content:
+            case AskToSignIn(key=key, badge=badge, pin=pin):
+                assert self._policy is not None, "nobody can sign in without a policy"
+                pin_key = self._policy.pin_key.public_key
+                return SignIn(
+                    device_id=device_id,
+                    key=key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    badge=badge,
+                    sealed_pin=seal_pin(pin.digits, pin_key, device_id, IdempotencyKey(key)),
+                )
+            case AskToSignOut(key=key, session_id=session_id):
+                return SignOut(
+                    device_id=device_id,
+                    key=key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    session_id=session_id,
+                )
+            case AskToDeduct(sale=sale):
+                return Deduct(
+                    device_id=device_id,
+                    key=sale.key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    session_id=sale.session_id,
+                    event_id=sale.event_id,
+                    stall_id=sale.stall_id,
+                    policy_version=sale.policy_version,
+                    entry=at.entry,
+                    correlation_id=sale.correlation_id,
+                    amount=sale.amount,
+                    lines=tuple(
+                        SaleLine(each.product, each.quantity, each.unit_price_in_cents)
+                        for each in sale.lines
+                    ),
+                    wallet_qr=content.wallet_qr,
+                    scanned_at_ms=content.scanned_at_ms,
+                )
+            case AskToCancel(sale=sale):
+                return Cancel(
+                    device_id=device_id,
+                    key=sale.key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    session_id=sale.session_id,
+                    event_id=sale.event_id,
+                    stall_id=sale.stall_id,
+                    policy_version=sale.policy_version,
+                    entry=at.entry,
+                    correlation_id=sale.correlation_id,
+                )
+            case AskForHeartbeat():
+                return Heartbeat(
+                    device_id=device_id,
+                    key=content.key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    policy_version=content.policy_version,
+                    firmware=at.firmware,
+                    queue=content.queue,
+                    printer=at.printer,
+                )
+            case _:
+                assert_never(content)
