@@ -125,7 +125,7 @@ class Edge:
         with self._news:
             # Hours of breathing need not be read again; a word about a sale lasts 2.5 s.
             first = bisect_left(self.levels, since - MEMORY_S, key=lambda level: level.at)
-            levels = self.levels[first:]
+            levels = self.levels[max(0, first - 1) :]
         seen = recognise(levels, time.monotonic())  # noqa: TID251 -- eyes see as time passes
         return tuple(one for one in seen if one.ended_at is None or one.ended_at > since)
 

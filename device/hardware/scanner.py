@@ -43,7 +43,7 @@ def read_qr(grey: "NDArray[uint8]", turn: int = 0) -> Reading | None:
     zxing-cpp first; on a miss zbar after an adaptive threshold: together they read the most. Where
     zxing-cpp has no wheel, zbar alone tries another treatment each `turn` (the frame's number).
     """
-    if grey.ndim != 2 or grey.dtype != "uint8":
+    if grey.ndim != 2 or grey.dtype != "uint8" or grey.size == 0:
         raise ValueError(f"not a grey picture: {grey.dtype} {grey.shape}")
     # Imported at the first look: together they take 25 MiB that other programs may not need.
     try:
