@@ -84,6 +84,15 @@ class Database:
                 "Run `railtix-cloud migrate` once, then start again."
             )
 
+    def is_reachable(self) -> bool:
+        """Whether it answers at all, for a health check or before trying on."""
+        try:
+            with self.reading() as connection:
+                connection.exec_driver_sql("SELECT 1")
+        except DBAPIError:
+            return False
+        return True
+
     def close(self) -> None:
         self.engine.dispose()
 
