@@ -6,8 +6,8 @@ from datetime import datetime
 from sqlalchemy import insert, or_, select, update
 
 from cloud.access.tokens import Role, TokenKind, draw_token, hash_token, is_of_kind
-from cloud.operations.audit_trail import Deed, record
 from cloud.store.database import Database
+from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.tables import access_tokens
 
 
@@ -42,7 +42,18 @@ def create_token(
                 expires_at=expires_at,
             )
         )
-        record(connection, Deed("system:console", "token_created", subject=holder.subject), now)
+        write_audit_records(
+            connection,
+            [
+                AuditRow(
+                    at=now,
+                    actor="system:console",
+                    action="token_created",
+                    outcome="done",
+                    subject=holder.subject,
+                )
+            ],
+        )
     return NewToken(holder, token, expires_at)
 
 
@@ -70,5 +81,16 @@ def revoke_tokens(database: Database, role: Role, name: str, now: datetime) -> i
             .where(access_tokens.c.subject == subject, access_tokens.c.revoked_at.is_(None))
             .values(revoked_at=now)
         ).rowcount
-        record(connection, Deed("system:console", "tokens_revoked", subject=subject), now)
+        write_audit_records(
+            connection,
+            [
+                AuditRow(
+                    at=now,
+                    actor="system:console",
+                    action="tokens_revoked",
+                    outcome="done",
+                    subject=subject,
+                )
+            ],
+        )
     return ended

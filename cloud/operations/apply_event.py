@@ -9,7 +9,6 @@ from sqlalchemy import Connection, delete, insert, select
 from uuid_utils.compat import uuid7
 
 from cloud.keys import KeyRing
-from cloud.operations.audit_trail import Deed, record
 from cloud.operations.event_document import (
     EventDocument,
     OfflineDocument,
@@ -21,6 +20,7 @@ from cloud.operations.issue_policy import assigned_devices, issue_policies
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_or_update
 from cloud.store.database import Database
+from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices
 from cloud.store.tables import devices, events, products, staff, staff_assignments, stalls
 from protocol.ids import DeviceId, EventId
@@ -62,14 +62,16 @@ def apply_event(
         _store_stalls(connection, event_id, document)
         _store_staff(connection, event_id, document, now)
         issued = issue_policies(connection, keys, event_id, now)
-        deed = Deed(
-            actor,
-            "event_applied",
+        deed = AuditRow(
+            at=now,
+            actor=actor,
+            action="event_applied",
+            outcome="done",
             subject=event_id,
             event_id=event_id,
             detail={"policies": dict(issued)},
         )
-        record(connection, deed, now)
+        write_audit_records(connection, [deed])
     keys.wallet_for(event_id)
     return Applied(event_id, is_new=current is None, has_changed=True, policies=issued)
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, insert, select, update
 from cloud.access.pins import hash_pin
 from cloud.access.refusals import PinNotAllowed
 from cloud.keys import KeyRing
-from cloud.operations.audit_trail import Deed, record
 from cloud.operations.refusals import Code, Refusal
 from cloud.store.database import Database
+from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.tables import badges, staff, staff_assignments
 from protocol.encoding import to_base64url
 from protocol.ids import EventId, StaffId
@@ -76,14 +76,16 @@ def issue_badge(
                 created_at=now,
             )
         )
-        deed = Deed(
-            actor,
-            "badge_issued",
+        deed = AuditRow(
+            at=now,
+            actor=actor,
+            action="badge_issued",
+            outcome="done",
             subject=staff_id,
             event_id=event_id,
             detail={"badge_id": badge_id},
         )
-        record(connection, deed, now)
+        write_audit_records(connection, [deed])
     badge = Badge(v=1, badge_id=badge_id, staff_id=staff_id, event_id=event_id)
     jws = sign_badge(badge, keys.badge.private, keys.badge.kid)
     return IssuedBadge(staff_id, event_id, badge_id, jws, chosen if pin is None else None)

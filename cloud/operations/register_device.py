@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection, Row, select, update
 
 from cloud.keys import KeyRing
-from cloud.operations.audit_trail import Deed, record
 from cloud.operations.issue_policy import issue_policy
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_if_new
 from cloud.store.database import Database
+from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices
 from cloud.store.tables import device_certificates, devices, policies, staff_sessions, stalls
 from protocol.encoding import public_key_to_text
@@ -95,14 +95,16 @@ def register_device(
         _keep(connection, device_id, certificate)
         if place is not None:
             _assign(connection, keys, device_id, place, now)
-        deed = Deed(
-            actor,
-            "device_registered",
+        deed = AuditRow(
+            at=now,
+            actor=actor,
+            action="device_registered",
+            outcome="done",
             subject=certificate.thumbprint,
             device_id=device_id,
             event_id=None if place is None else place.event_id,
         )
-        record(connection, deed, now)
+        write_audit_records(connection, [deed])
         return _read(connection, device_id)
 
 
@@ -124,14 +126,16 @@ def move_device(
         if refusal is not None:
             return refusal
         _assign(connection, keys, device_id, place, now)
-        deed = Deed(
-            actor,
-            "device_moved",
+        deed = AuditRow(
+            at=now,
+            actor=actor,
+            action="device_moved",
+            outcome="done",
             subject=place.stall_id,
             device_id=device_id,
             event_id=place.event_id,
         )
-        record(connection, deed, now)
+        write_audit_records(connection, [deed])
         return _read(connection, device_id)
 
 
@@ -160,8 +164,15 @@ def revoke_device(
             .values(revoked_at=now)
         )
         _end_sessions(connection, device_id, now)
-        deed = Deed(actor, "device_revoked", device_id=device_id, detail={"reason": reason})
-        record(connection, deed, now)
+        deed = AuditRow(
+            at=now,
+            actor=actor,
+            action="device_revoked",
+            outcome="done",
+            device_id=device_id,
+            detail={"reason": reason},
+        )
+        write_audit_records(connection, [deed])
         return _read(connection, device_id)
 
 

@@ -10,10 +10,10 @@ from sqlalchemy import Connection, insert, select, update
 from uuid_utils.compat import uuid7
 
 from cloud.access.tokens import TokenKind, draw_token, hash_token, is_of_kind
-from cloud.operations.audit_trail import Deed, record
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_if_new
 from cloud.store.database import Database
+from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.tables import attendee_sessions, login_links, users
 from protocol.encoding import to_base64url
 from protocol.ids import PayerId, UserId
@@ -65,7 +65,18 @@ def invite(
                 hash=hash_token(token), user_id=user_id, created_at=now, expires_at=now + valid
             )
         )
-        record(connection, Deed(actor, "attendee_invited", user_id=user_id), now)
+        write_audit_records(
+            connection,
+            [
+                AuditRow(
+                    at=now,
+                    actor=actor,
+                    action="attendee_invited",
+                    outcome="done",
+                    user_id=str(user_id),
+                )
+            ],
+        )
     return Invitation(UserId(str(user_id)), token, now + valid)
 
 
@@ -98,7 +109,18 @@ def exchange_link(database: Database, link_token: str, now: datetime) -> Session
         payer_id = connection.execute(
             select(users.c.payer_id).where(users.c.user_id == used)
         ).scalar_one()
-        record(connection, Deed(f"user:{used}", "attendee_signed_in", user_id=used), now)
+        write_audit_records(
+            connection,
+            [
+                AuditRow(
+                    at=now,
+                    actor=f"user:{used}",
+                    action="attendee_signed_in",
+                    outcome="done",
+                    user_id=str(used),
+                )
+            ],
+        )
     return Session(Attendee(UserId(str(used)), payer_id), token, now + SESSION_VALID)
 
 
