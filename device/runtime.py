@@ -1,0 +1,366 @@
+"""The loop: one thread takes what happened, asks the till what follows, and does it, in order."""
+
+import fcntl
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from time import monotonic, time_ns  # noqa: TID251 -- the runtime is the edge that has the clock
+from typing import IO, Final, Protocol, assert_never
+from zoneinfo import ZoneInfo
+
+import structlog
+import uuid_utils
+
+from device.journal import Journal, JournalFault
+from device.link import Disconnected, Incoming, PolicyBytes, ReplyBytes, Subscribed
+from device.notary import Circumstances, Notary
+from device.till import effects as do
+from device.till.contents import AskToCancel, AskToDeduct
+from device.till.entries import Entry, SaleAnswered, SaleCancelled
+from device.till.events import (
+    Event,
+    JournalFailed,
+    JournalOpened,
+    KeyPressed,
+    LinkDown,
+    LinkUp,
+    Now,
+    PolicyArrived,
+    QrSeen,
+    ReplyArrived,
+    RequestSigned,
+    Tick,
+)
+from device.till.machine import step
+from device.till.receipt import Slip
+from device.till.resting import resting_light
+from device.till.signals import Light, Sound
+from device.till.states import Till, awaited_hashes, deadline_of
+from device.timing import SaleTiming
+from protocol.ids import CorrelationId, IdempotencyKey
+from protocol.policy import PolicyRefusal
+
+LOCK_FILE: Final = "railtix-pos.lock"
+
+_log = structlog.get_logger(__name__)
+
+
+class AlreadyRunningError(Exception):
+    """Another process holds this appliance's state."""
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """A code, and when its frame was captured and decoded (monotonic seconds)."""
+
+    text: str = field(repr=False)
+    captured_at: float
+    decoded_at: float
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End the loop; what is unfinished is in the journal."""
+
+
+Happening = KeyPressed | Scanned | Incoming | Stop
+Inbox = SimpleQueue[Happening]
+
+
+class Lamp(Protocol):
+    def show(self, light: Light) -> None: ...
+
+
+class Buzzer(Protocol):
+    def play(self, sound: Sound) -> None: ...
+
+
+class Printer(Protocol):
+    def print(self, slip: Slip) -> None: ...
+
+
+class Scanner(Protocol):
+    def look(self, looking: bool) -> None: ...
+
+
+class Parts(Protocol):
+    """What the loop needs of the hardware."""
+
+    @property
+    def lamp(self) -> Lamp: ...
+    @property
+    def buzzer(self) -> Buzzer: ...
+    @property
+    def printer(self) -> Printer: ...
+    @property
+    def scanner(self) -> Scanner: ...
+
+
+class Wire(Protocol):
+    """What the loop needs of the link."""
+
+    def publish(self, payload: bytes, expiry_s: int | None = None) -> bool: ...
+
+    def drop(self) -> None: ...
+
+
+class Runtime:
+    """Owns the till's state and the journal; nothing else touches either."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        parts: Parts,
+        journal: Journal,
+        wire: Wire,
+        notary: Notary,
+        *,
+        firmware: str,
+        printer: str,
+        clock: Callable[[], float] = monotonic,
+        wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
+    ) -> None:
+        self.till = Till()
+        self._inbox = inbox
+        self._parts = parts
+        self._journal = journal
+        self._wire = wire
+        self._notary = notary
+        self._firmware = firmware
+        self._printer = printer
+        self._clock = clock
+        self._wall_ms = wall_ms
+        self._sent: dict[str, bytes] = {}
+        """Signed requests that wait for an answer, by hash: sent again byte for byte."""
+        self._scanned = Scanned("", 0.0, 0.0)
+        self._timings: dict[str, SaleTiming] = {}
+        self._lit_at = 0.0
+        self._reply_taken: tuple[float, int] | None = None
+
+    def run(self, connect: Callable[[], None]) -> None:
+        """Open the journal, then `connect`, then go on until `Stop`."""
+        self.take(Tick())
+        connect()
+        while True:
+            match self._next():
+                case Stop():
+                    return
+                case None:
+                    self.take(Tick())
+                case happening:
+                    self._meet(happening)
+
+    def take(self, event: Event) -> None:
+        """One event and all that follows from it."""
+        pending: deque[Event] = deque([event])
+        while pending:
+            event = pending.popleft()
+            before = type(self.till.phase).__name__
+            self.till, effects = step(self.till, event, self._now())
+            after = type(self.till.phase).__name__
+            for effect in effects:
+                follows = self._perform(effect)
+                if follows is not None:
+                    pending.append(follows)
+                if isinstance(follows, JournalFailed):
+                    break
+            if before != after:
+                _log.info("transition", on=type(event).__name__, before=before, after=after)
+        awaited = awaited_hashes(self.till)
+        self._sent = {each: self._sent[each] for each in self._sent if each in awaited}
+
+    def _next(self) -> Happening | None:
+        """What happened next, or None when a deadline has come."""
+        deadline = deadline_of(self.till)
+        if deadline is not None and deadline <= self._clock():
+            # Before whatever waits: a flood of codes must not keep a time-out from coming.
+            return None
+        if self._inbox.empty() and resting_light(self.till) is not None:
+            self._rest()
+        wait_s = None if deadline is None else max(0.0, deadline - self._clock())
+        try:
+            return self._inbox.get(timeout=wait_s)
+        except Empty:
+            return None
+
+    def _rest(self) -> None:
+        try:
+            self._journal.rest()
+        except JournalFault as fault:
+            _log.error("journal_fault", fault=str(fault))
+            self.take(JournalFailed(()))
+
+    def _meet(self, happening: KeyPressed | Scanned | Incoming) -> None:
+        """Turn what happened into an event, where it is to be believed."""
+        match happening:
+            case KeyPressed():
+                self.take(happening)
+            case Scanned():
+                self._scanned = happening
+                self.take(QrSeen(happening.text))
+            case ReplyBytes():
+                self._open_reply(happening)
+            case PolicyBytes(payload=payload):
+                self._open_policy(payload)
+            case Subscribed():
+                self.take(LinkUp())
+            case Disconnected():
+                self.take(LinkDown())
+            case _:
+                assert_never(happening)
+
+    def _open_reply(self, arrived: ReplyBytes) -> None:
+        reply = self._notary.open_reply(arrived.payload)
+        if isinstance(reply, str):
+            _log.warning("reply_refused", reason=reply)
+            return
+        self._reply_taken = (self._clock(), reply.cloud_us)
+        self.take(ReplyArrived(reply, arrived.payload.decode("ascii")))
+        self._reply_taken = None
+
+    def _open_policy(self, payload: bytes) -> None:
+        journaled = self._journal.standing.policy
+        policy = self._notary.open_policy(payload, 0 if journaled is None else journaled.version)
+        if isinstance(policy, PolicyRefusal):
+            _log.warning("policy_refused", reason=policy.value)
+            return
+        self._notary.trust(policy)
+        self.take(PolicyArrived(policy, _zone(policy.timezone), payload.decode("ascii")))
+
+    def _now(self) -> Now:
+        return Now(
+            monotonic_s=self._clock(),
+            wall_ms=self._wall_ms(),
+            fresh_key=IdempotencyKey(str(uuid_utils.uuid7())),
+            fresh_correlation=CorrelationId(str(uuid_utils.uuid7())),
+            fresh_heartbeat_key=IdempotencyKey(str(uuid_utils.uuid7())),
+        )
+
+    def _perform(self, effect: do.Effect) -> Event | None:
+        match effect:
+            case do.Journal(entries=entries):
+                return self._write(entries)
+            case do.OpenJournal():
+                return self._open_journal()
+            case do.SendRequest():
+                return self._send(effect)
+            case do.SendAgain(request_hash=request_hash, expiry_s=expiry_s):
+                self._wire.publish(self._sent[request_hash], expiry_s)
+            case do.Reconnect():
+                self._wire.drop()
+            case do.ShowLight(light=light):
+                self._parts.lamp.show(light)
+                self._lit_at = self._clock()
+            case do.MakeSound(sound=sound):
+                self._parts.buzzer.play(sound)
+            case do.Print(slip=slip):
+                self._parts.printer.print(slip)
+            case do.Look(looking=looking):
+                self._parts.scanner.look(looking)
+            case do.AccountForSale():
+                self._account(effect)
+            case do.Note(what=what, key=key, detail=detail):
+                _log.info(what, key=key, detail=detail)
+            case _:
+                assert_never(effect)
+        return None
+
+    def _write(self, entries: tuple[Entry, ...]) -> JournalFailed | None:
+        began_at = self._clock()
+        try:
+            self._journal.append(*entries)
+        except JournalFault as fault:
+            _log.error("journal_fault", fault=str(fault))
+            return JournalFailed(entries)
+        for entry in entries:
+            if isinstance(entry, SaleAnswered | SaleCancelled) and entry.key in self._timings:
+                timing = self._timings[entry.key]
+                timing.journaling_at, timing.journaled_at = began_at, self._clock()
+                if isinstance(entry, SaleAnswered) and self._reply_taken is not None:
+                    timing.replied_at, timing.cloud_us = self._reply_taken
+        return None
+
+    def _open_journal(self) -> JournalOpened | JournalFailed:
+        try:
+            standing = self._journal.open()
+        except JournalFault as fault:
+            _log.error("journal_fault", fault=str(fault))
+            return JournalFailed(())
+        policy = None
+        if standing.policy is not None:
+            opened = self._notary.open_policy(standing.policy.token.encode(), 0)
+            if isinstance(opened, PolicyRefusal):
+                _log.warning("journaled_policy_refused", reason=opened.value)
+            else:
+                policy = opened
+        if policy is not None and self.till.terms is None:
+            self._notary.trust(policy)
+        session = None
+        if standing.session is not None:
+            session = self._notary.open_session(standing.session.token)
+        zone = UTC if policy is None else _zone(policy.timezone)
+        return JournalOpened(standing, policy, zone, session)
+
+    def _send(self, effect: do.SendRequest) -> RequestSigned:
+        began_at = self._clock()
+        content = effect.content
+        is_of_sale = isinstance(content, AskToDeduct | AskToCancel)
+        signed = self._notary.sign(
+            content,
+            Circumstances(
+                position=self._journal.position,
+                entry=self._journal.number_of(content.key) if is_of_sale else 0,
+                wall_ms=self._wall_ms(),
+                firmware=self._firmware,
+                printer=self._printer,
+            ),
+        )
+        self._sent[signed.request_hash] = signed.token
+        went_out = self._wire.publish(signed.token, effect.expiry_s)
+        if isinstance(content, AskToDeduct):
+            self._timings = {
+                content.key: SaleTiming(
+                    captured_at=self._scanned.captured_at,
+                    decoded_at=self._scanned.decoded_at,
+                    signing_at=began_at,
+                    published_at=self._clock(),
+                )
+            }
+        _log.debug("request_signed", kind=signed.kind, key=signed.key, went_out=went_out)
+        return RequestSigned(signed.kind, signed.key, signed.request_hash)
+
+    def _account(self, effect: do.AccountForSale) -> None:
+        timing = self._timings.pop(effect.key, None)
+        if timing is None:
+            return
+        timing.lit_at = self._lit_at
+        _log.info(
+            "sale_timed",
+            key=effect.key,
+            correlation_id=effect.correlation_id,
+            outcome=effect.outcome,
+            ms=timing.stages_ms(),
+        )
+
+
+def lock_state(state: Path, stack: ExitStack) -> None:
+    """Make sure that no other process drives this appliance. Raises AlreadyRunningError."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file: IO[bytes] = stack.enter_context((state / LOCK_FILE).open("ab"))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise AlreadyRunningError(f"{state} is in use by another railtix-pos") from error
+
+
+def _zone(name: str) -> tzinfo:
+    """The event's time zone; where this machine does not know it, UTC: receipts must print."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        _log.warning("time_zone_unknown", name=name)
+        return UTC

@@ -1,0 +1,39 @@
+"""Where a sale's milliseconds went, from the frame that held the code to the light."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class SaleTiming:
+    """Moments of one sale (monotonic seconds), each filled in as it passes."""
+
+    captured_at: float
+    decoded_at: float
+    signing_at: float
+    published_at: float
+    replied_at: float | None = None
+    """When the reply that decided was taken up; None where the till decided alone."""
+    cloud_us: int = 0
+    journaling_at: float = 0.0
+    journaled_at: float = 0.0
+    lit_at: float = 0.0
+
+    def stages_ms(self) -> dict[str, float]:
+        """The stages one after the other; their sum is `total`.
+
+        `frame`: from decoded until the till took the code up and judged it. `wire`: both ways
+        through the broker and every queue on the way; without a reply, the time waited in vain.
+        `journal`: the one fsync between frame and light.
+        """
+        cloud_s = self.cloud_us / 1_000_000
+        seconds = {
+            "decode": self.decoded_at - self.captured_at,
+            "frame": self.signing_at - self.decoded_at,
+            "sign": self.published_at - self.signing_at,
+            "wire": self.journaling_at - self.published_at - cloud_s,
+            "cloud": cloud_s,
+            "journal": self.journaled_at - self.journaling_at,
+            "light": self.lit_at - self.journaled_at,
+            "total": self.lit_at - self.captured_at,
+        }
+        return {stage: round(value * 1000, 3) for stage, value in seconds.items()}
