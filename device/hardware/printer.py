@@ -73,7 +73,8 @@ class EscposPrinter:
 
     def _run(self) -> None:
         # python-escpos takes half a second to load: now rather than at the first receipt.
-        load_escpos()
+        with suppress(ImportError):  # said by the first slip that needs it
+            load_escpos()
         failures = 0
         while (slip := self._next_slip()) is not None:
             try:

@@ -45,7 +45,7 @@ def read_qr(grey: "NDArray[uint8]", turn: int = 0) -> Reading | None:
     """
     if grey.ndim != 2 or grey.dtype != "uint8" or grey.size == 0:
         raise ValueError(f"not a grey picture: {grey.dtype} {grey.shape}")
-    # Imported at the first look: together they take 25 MiB that other programs may not need.
+    # Imported here: the decoders take 25 MiB that a program without a camera does not need.
     try:
         import zxingcpp  # noqa: PLC0415
     except ImportError:
@@ -94,6 +94,14 @@ def _read_with_zbar(grey: "NDArray[uint8]") -> Reading | None:
     return None
 
 
+def load_decoders() -> None:
+    """Load what `read_qr` imports, so that the first phone does not wait for it."""
+    import numpy as np  # noqa: PLC0415
+
+    for turn in range(3):
+        read_qr(np.full((48, 64), 200, np.uint8), turn)
+
+
 class Scanner:
     """Captures and decodes in a thread of its own, and reports each code once."""
 
@@ -103,6 +111,7 @@ class Scanner:
         on_qr: OnQr,
         *,
         read: "Callable[[NDArray[uint8], int], Reading | None]" = read_qr,
+        prepare: Callable[[], None] = load_decoders,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.frames = 0
@@ -114,6 +123,7 @@ class Scanner:
         self._camera = camera
         self._on_qr = on_qr
         self._read = read
+        self._prepare = prepare
         self._clock = clock
         self._lock = Lock()
         self._looking = Event()
@@ -148,6 +158,10 @@ class Scanner:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._prepare()
+        except Exception:  # noqa: BLE001 -- one decoder may be missing where the other reads
+            _log.exception("a decoder could not be loaded")
         while True:
             self._looking.wait()
             if self._closing.is_set():

@@ -1,6 +1,19 @@
 """The edge to a socket: keys, frames, pin levels and printed bytes as JSON lines.
 
-Behind it the real drivers run; docs/simulated-edge.md has the messages. The device is the server.
+Behind it the real drivers run. The appliance is the server of a Unix socket; several clients may
+come and go. A client sends (see `Order`)
+
+    {"press": "5"}   {"release": "5"}   {"tap": "5", "hold_ms": 60}   {"paper": "out" or "ok"}
+    {"scene": {"width": w, "height": h, "grey": base64 of w * h bytes}}   {"scene": null}
+
+and every client is sent, with times in monotonic seconds,
+
+    {"pins": {"red": 0..1, "green": 0..1, "blue": 0..1}, "at": t}   at first and at each change
+    {"tone": hertz or null, "at": t}   {"printed": base64 of bytes, "at": t}
+    {"captured_at": t}   when the camera first sees a new scene
+
+while the sender of an order alone gets {"tapped": key, "at": t} when the driver had time to see the
+press and the release, or {"refused": why}.
 """
 
 import asyncio
