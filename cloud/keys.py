@@ -118,6 +118,11 @@ class KeyRing:
             key = self._wallets[event_id]
         return key
 
+    def wallets(self) -> list[SigningKey]:
+        """The wallet keys of all events, those that other processes made too."""
+        self._scan()
+        return list(self._wallets.values())
+
     def find_wallet(self, kid: str) -> WalletKey | None:
         """The wallet key of this name; a name not known yet is looked for in the folder."""
         found = self._wallets_by_kid.get(kid)

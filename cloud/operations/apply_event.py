@@ -76,6 +76,25 @@ def apply_event(
     return Applied(event_id, is_new=current is None, has_changed=True, policies=issued)
 
 
+def find_event(database: Database, event_id: EventId) -> EventDocument | Refusal:
+    with database.reading() as connection:
+        document = read_event(connection, event_id)
+    if document is None:
+        return Refusal(
+            Code.EVENT_UNKNOWN,
+            f"There is no event {event_id!r}.",
+            "Apply one, or look at the list of events.",
+        )
+    return document
+
+
+def list_events(database: Database) -> list[tuple[EventId, EventDocument]]:
+    with database.reading() as connection:
+        names = connection.execute(select(events.c.event_id).order_by(events.c.event_id)).scalars()
+        found = [(EventId(name), read_event(connection, EventId(name))) for name in names.all()]
+    return [(name, document) for name, document in found if document is not None]
+
+
 def read_event(connection: Connection, event_id: EventId) -> EventDocument | None:
     """The event as the document (in order) that would make it so."""
     event = connection.execute(select(events).where(events.c.event_id == event_id)).one_or_none()

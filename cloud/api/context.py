@@ -1,0 +1,48 @@
+"""What every route works with: the database, the keys, the clock, who pays and how."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from cloud.api.changes import WalletChanges
+from cloud.keys import KeyRing
+from cloud.operations.pos import Desk
+from cloud.payments.delivery import WebhookDelivery
+from cloud.payments.provider import CardProvider
+from cloud.payments.test_provider import BuiltInProvider
+from cloud.store.database import Database
+
+Clock = Callable[[], datetime]
+
+
+def utc_clock() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251  # the HTTP edge: operations are given the time
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Made once at start-up; routes ask for it by type."""
+
+    database: Database
+    keys: KeyRing
+    desk: Desk
+    """Where the appliances' requests are answered; the worker's own, where there is one."""
+    public_url: str
+    """How attendees reach this server, without a slash at the end."""
+    changes: WalletChanges
+    provider: CardProvider | None = None
+    """None: no top-ups here."""
+    built_in: BuiltInProvider | None = None
+    delivery: WebhookDelivery | None = None
+    is_worker_ready: Callable[[], bool] = lambda: True
+    clock: Clock = utc_clock
+
+
+def _cloud(request: Request) -> Cloud:
+    return cast("Cloud", request.app.state.cloud)
+
+
+TheCloud = Annotated[Cloud, Depends(_cloud)]
