@@ -1,0 +1,195 @@
+"""The worker: batches of requests in, signed replies out; what is not committed is not said."""
+
+import queue
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+from paho.mqtt.client import MQTTMessage
+from sqlalchemy.exc import DBAPIError
+
+from cloud.operations.opening import Arrived, Opened, open_requests
+from cloud.operations.pos import (
+    Desk,
+    SignedReply,
+    answer_opened,
+    answer_sign_in,
+    is_sign_in,
+    refuse,
+)
+from cloud.store.database import CommitUnknownError
+from cloud.store.policy_post import (
+    Letter,
+    mark_published,
+    read_all_active,
+    read_unpublished,
+)
+from cloud.worker.connection import BrokerAddress, BrokerConnection
+from protocol import topics
+
+BATCH_SIZE_MAX: Final = 256
+WAITING_MAX: Final = 20_000
+"""Requests waiting for a batch; beyond it they are dropped, and appliances ask again."""
+POLICY_POLL_S: Final = 0.5
+PUBLISH_TIMEOUT_S: Final = 5.0
+STOP_TIMEOUT_S: Final = 20.0
+
+_log = structlog.stdlib.get_logger("cloud.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    arrived: Arrived
+    expires_at: datetime | None
+    """By the message's own expiry: afterwards the appliance has decided, and an approval would
+    only be reversed."""
+
+
+class Worker:
+    """Runs in threads of its own: the network's, the batch's, the sign-ins', the policies'."""
+
+    def __init__(self, desk: Desk, broker: BrokerAddress) -> None:
+        self._desk = desk
+        self._connection = BrokerConnection(
+            broker, desk.keys.workers_group, self._take, self._subscribed
+        )
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._sign_ins = ThreadPoolExecutor(1, "sign-ins")
+        self._stopping = threading.Event()
+        self._all_policies_due = threading.Event()
+        self._batches = threading.Thread(target=self._answer_batches, name="batches")
+        self._policies = threading.Thread(target=self._publish_policies, name="policies")
+
+    def start(self) -> None:
+        """Return at once; the broker may come later."""
+        self._batches.start()
+        self._policies.start()
+        self._connection.start()
+
+    def stop(self) -> None:
+        """Take nothing new, answer what was taken, send it, and end."""
+        self._stopping.set()
+        self._connection.stop_taking()
+        self._waiting.put(None)
+        self._batches.join(STOP_TIMEOUT_S)
+        self._sign_ins.shutdown()
+        self._policies.join(STOP_TIMEOUT_S)
+        self._connection.close()
+
+    def wait_until_subscribed(self, timeout_s: float) -> bool:
+        """Whether requests reach this worker before the time is over."""
+        return self._connection.wait_until_subscribed(timeout_s)
+
+    @property
+    def is_subscribed(self) -> bool:
+        """For a health check: requests reach this worker now."""
+        return self._connection.is_subscribed
+
+    def _take(self, message: MQTTMessage) -> None:
+        """On the network thread: note the time, and nothing else."""
+        if self._waiting.qsize() >= WAITING_MAX:
+            _log.warning("request_dropped", waiting=WAITING_MAX)
+            return
+        now = self._desk.now()
+        expiry_s = getattr(message.properties, "MessageExpiryInterval", None)
+        expires_at = None if expiry_s is None else now + timedelta(seconds=expiry_s)
+        arrived = Arrived(bytes(message.payload), topics.device_of(message.topic), now)
+        self._waiting.put(_Waiting(arrived, expires_at))
+
+    def _subscribed(self) -> None:
+        # The broker keeps nothing across a restart, retained policies included.
+        self._all_policies_due.set()
+
+    def _answer_batches(self) -> None:
+        while True:
+            first = self._waiting.get()
+            if first is None:
+                return
+            batch = [first]
+            ending = False
+            while len(batch) < BATCH_SIZE_MAX and not ending:
+                try:
+                    following = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    ending = True
+                else:
+                    batch.append(following)
+            try:
+                self._answer(batch)
+            except Exception:  # noqa: BLE001  # logged; a fault must not end the thread all stalls wait for
+                _log.exception("batch_lost", requests=len(batch))
+            if ending:
+                return
+
+    def _answer(self, batch: list[_Waiting]) -> None:
+        now = self._desk.now()
+        arrived = [
+            each.arrived for each in batch if each.expires_at is None or now <= each.expires_at
+        ]
+        if len(arrived) < len(batch):
+            _log.warning("requests_expired", requests=len(batch) - len(arrived))
+        opened = open_requests(self._desk.database, self._desk.remembered, arrived)
+        sales: list[Opened] = []
+        for each in opened:
+            if isinstance(each, Opened) and is_sign_in(each):
+                self._sign_ins.submit(self._sign_in, each)
+            elif isinstance(each, Opened):
+                sales.append(each)
+        for answer in answer_opened(self._desk, sales):
+            if isinstance(answer, SignedReply):
+                self._reply(answer)
+        for answer in refuse(self._desk, [one for one in opened if not isinstance(one, Opened)]):
+            if isinstance(answer, SignedReply):
+                self._reply(answer)
+
+    def _sign_in(self, opened: Opened) -> None:
+        try:
+            answer = answer_sign_in(self._desk, opened)
+        except Exception:  # noqa: BLE001  # logged; nobody reads this future
+            _log.exception("sign_in_lost", request=opened.request_hash)
+            return
+        if isinstance(answer, SignedReply):
+            self._reply(answer)
+
+    def _reply(self, answer: SignedReply) -> None:
+        self._connection.publish(topics.replies(answer.device_id), answer.jws)
+
+    def _publish_policies(self) -> None:
+        while not self._stopping.wait(POLICY_POLL_S):
+            if not self._connection.is_subscribed:
+                continue
+            try:
+                self._publish_waiting_policies()
+            except (DBAPIError, CommitUnknownError) as error:
+                # The next round tries again.
+                _log.warning("policies_not_published", error=type(error).__name__)
+
+    def _publish_waiting_policies(self) -> None:
+        publish_all = self._all_policies_due.is_set()
+        self._all_policies_due.clear()
+        with self._desk.database.reading() as connection:
+            letters = (read_all_active if publish_all else read_unpublished)(connection)
+        sent = [letter for letter in letters if self._publish_policy(letter)]
+        if len(sent) < len(letters) and publish_all:
+            self._all_policies_due.set()
+        if not sent:
+            return
+        with self._desk.database.transaction() as connection:
+            mark_published(connection, sent, self._desk.now())
+        # Another worker may have published a newer one just before ours: the last word is newest.
+        with self._desk.database.reading() as connection:
+            newest = {letter.device_id: letter for letter in read_all_active(connection)}
+        for letter in sent:
+            after = newest.get(letter.device_id)
+            if after is not None and after.version > letter.version:
+                self._publish_policy(after)
+
+    def _publish_policy(self, letter: Letter) -> bool:
+        return self._connection.publish_and_wait(
+            topics.policy(letter.device_id), letter.jws, PUBLISH_TIMEOUT_S
+        )
