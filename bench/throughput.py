@@ -232,7 +232,7 @@ def _percentiles(values: Sequence[float]) -> dict[str, float]:
     return {"p50": cuts[49], "p95": cuts[94], "p99": cuts[98]}
 
 
-def run(
+def run(  # noqa: PLR0917  # options: nobody passes them by position
     appliances: Annotated[int, typer.Option(min=1, help="How many sell at once.")] = 50,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     in_flight: Annotated[int, typer.Option(min=1, help="Unanswered requests an appliance.")] = 1,
