@@ -1,4 +1,4 @@
-"""Who this appliance is, and whom it believes."""
+"""Who this appliance is, and whom it believes: the folder that `railtix-ops ca issue` writes."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ from protocol.policy import NamedKey
 from protocol.signing import PrivateKey, thumbprint
 
 FOLDER: Final = "identity"
-KEY_FILE: Final = "device.key.pem"
-CERTIFICATE_FILE: Final = "device.cert.pem"
-AUTHORITY_FILE: Final = "ca.cert.pem"
+KEY_FILE: Final = "key.pem"
+CERTIFICATE_FILE: Final = "certificate.pem"
+AUTHORITY_FILE: Final = "ca.pem"
 TRUST_FILE: Final = "trust.json"
 
 
