@@ -21,13 +21,24 @@ MARGIN: Final = 24
 MODULE_DOTS: Final = 6
 
 _CODE_PAGES: Final = {
-    0: "cp437", 2: "cp850", 3: "cp860", 4: "cp863", 5: "cp865", 13: "cp857", 14: "cp737",
-    15: "iso8859_7", 16: "cp1252", 17: "cp866", 18: "cp852", 19: "cp858", 32: "cp720",
+    0: "cp437", 1: "cp932", 2: "cp850", 3: "cp860", 4: "cp863", 5: "cp865",
+    13: "cp857", 14: "cp737", 15: "iso8859_7", 16: "cp1252", 17: "cp866", 18: "cp852", 19: "cp858", 32: "cp720",
     33: "cp775", 34: "cp855", 35: "cp861", 36: "cp862", 37: "cp864", 38: "cp869",
-    39: "iso8859_2", 40: "iso8859_15", 45: "cp1250", 46: "cp1251", 47: "cp1253", 48: "cp1254",
+    39: "iso8859_2", 40: "iso8859_15", 44: "cp1125", 45: "cp1250", 46: "cp1251",
+    47: "cp1253", 48: "cp1254",
     49: "cp1255", 50: "cp1256", 51: "cp1257", 52: "cp1258",
 }  # fmt: skip
-"""`ESC t n` on Epson's printers."""
+"""`ESC t n` on Epson's printers, where Python has the encoding."""
+
+_VIETNAMESE: Final = (
+    " " * 40
+    + "ăâêôơưđ      àảãáạ ằẳẵắ       ặầẩẫấậè ẻẽéẹềểễếệìỉ   ĩíịò ỏõóọồổỗốộờởỡớợù ủũúụừửữứựỳỷỹýỵ "
+)
+_TABLES: Final = {
+    30: _VIETNAMESE,
+    31: " " * 33 + "ĂÂ    Ð  ÊÔƠƯ  " + _VIETNAMESE[48:].upper(),
+}
+"""`ESC t n` where Python has none: TCVN 5712-3 in small and in capital letters, from byte 128."""
 
 _ALIGNMENTS: Final[dict[int, "Alignment"]] = {0: "left", 1: "center", 2: "right"}
 _FONTS: Final = ("DejaVuSansMono.ttf", "LiberationMono-Regular.ttf", "NotoSansMono-Regular.ttf")
@@ -92,7 +103,7 @@ class _Style:
     bold: bool = False
     width: int = 1
     height: int = 1
-    code_page: str = "cp437"
+    code_page: int = 0
 
 
 def read_paper(printed: bytes) -> tuple[Mark, ...]:
@@ -166,7 +177,7 @@ class _Reader:
                 case _:
                     if not self._line:
                         self._line_style = self._style
-                    self._line += bytes([byte]).decode(self._style.code_page, errors="replace")
+                    self._line += _letter(byte, self._style.code_page)
         if self._line:
             self._end_line()
         return tuple(self._marks)
@@ -212,9 +223,9 @@ class _Reader:
                 self._style = replace(self._style, alignment=_ALIGNMENTS[at])
             case b"t":
                 page = self._number(1)
-                if page not in _CODE_PAGES:
+                if page not in _CODE_PAGES and page not in _TABLES:
                     raise UnknownCommandError(f"code page {page}")
-                self._style = replace(self._style, code_page=_CODE_PAGES[page])
+                self._style = replace(self._style, code_page=page)
             case b"d":
                 self._marks.append(Feed(self._number(1)))
             case _:
@@ -254,6 +265,12 @@ class _Reader:
                 self._marks.append(NativeQr(self._qr_content, self._qr_dots, self._style.alignment))
             case _:
                 raise UnknownCommandError(f"GS ( k {order[:2]!r}")
+
+
+def _letter(byte: int, code_page: int) -> str:
+    if code_page in _TABLES and byte >= 128:
+        return _TABLES[code_page][byte - 128]
+    return bytes([byte]).decode(_CODE_PAGES.get(code_page, "ascii"), errors="replace")
 
 
 def _draw(mark: Mark, width_dots: int) -> Image.Image:

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device.hardware.escpos_bytes import compose, printable
+from device.hardware.escpos_bytes import compose, load_escpos, printable
 from device.hardware.scanner import read_qr
 from device.hardware.settings import PrinterSettings
 from device.till.receipt import Columns, Qr, Rule, Slip, Text
 from venue.paper import Cut, Words, plain, read_paper, render
+
+load_escpos()  # before hypothesis looks at the clock
 
 WIDE = PrinterSettings()
 NARROW = PrinterSettings(profile="RP-F10-58mm")
@@ -73,7 +75,9 @@ def test_two_long_columns_stand_below_each_other() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["Käse", "Żubrówka", "Πίτα", "Квас", "5 €", "Crème brûlée"])
+@pytest.mark.parametrize(
+    "text", ["Käse", "Żubrówka", "Πίτα", "Квас", "5 €", "Crème brûlée", "Phở bò Hà Nội"]
+)
 def test_letters_of_the_events_language_reach_the_paper(text: str) -> None:
     assert words(Slip((Text(text),)))[0].text == text
 
