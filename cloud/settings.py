@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     state: Path = STATE
     """Where the keys live, and the database unless it has an address."""
     database: SecretStr | None = None
-    """A SQLAlchemy address, `postgresql://...`; default: SQLite in the state folder."""
+    """`postgresql://...` or `sqlite:///PATH`; default: SQLite in the state folder."""
     public_url: AnyHttpUrl | None = None
     """How attendees reach this server; default: the address it listens on."""
     http: HttpSettings = HttpSettings()
@@ -95,14 +95,10 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        """The address as SQLAlchemy wants it; may hold a password: never log it."""
+        """It may hold a password: never log it."""
         if self.database is None:
             return f"sqlite:///{self.state / 'cloud.sqlite'}"
-        url = self.database.get_secret_value()
-        for scheme in ("postgresql://", "postgres://"):
-            if url.startswith(scheme):
-                return "postgresql+psycopg://" + url.removeprefix(scheme)
-        return url
+        return self.database.get_secret_value()
 
     @property
     def keys_folder(self) -> Path:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from cloud.api.changes import WalletChanges
+from cloud.clock import utc_clock
 from cloud.keys import KeyRing
 from cloud.operations.pos import Desk
 from cloud.payments.delivery import WebhookDelivery
@@ -16,10 +17,6 @@ from cloud.payments.test_provider import BuiltInProvider
 from cloud.store.database import Database
 
 Clock = Callable[[], datetime]
-
-
-def utc_clock() -> datetime:
-    return datetime.now(UTC)  # noqa: TID251  # the HTTP edge: operations are given the time
 
 
 @dataclass(frozen=True, slots=True)
