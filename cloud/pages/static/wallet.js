@@ -18,18 +18,17 @@ let stopWatching = null;
 async function start() {
   const link = new URLSearchParams(window.location.hash.slice(1)).get("sign-in");
   const payment = new URLSearchParams(window.location.search).get("topup");
-  window.history.replaceState(null, "", "/");
-  if (link !== null) {
-    try {
-      await signIn(link);
-    } catch (problem) {
-      if (!(problem instanceof Refused)) throw problem;
-      // The link may be used up because this phone has used it: then it is signed in.
-      at("sign-in-problem").textContent = problem.message;
-      at("sign-in-problem").hidden = false;
-    }
+  try {
+    if (link !== null) await useLink(link);
+    await refreshWallet();
+  } catch {
+    // No connection: the address still holds the link, and the link is still unused.
+    at("offline").hidden = false;
+    setTimeout(start, RETRY_S * 1000);
+    return;
   }
-  await refreshWallet();
+  at("offline").hidden = true;
+  window.history.replaceState(null, "", "/");
   if (wallet === null) return;
   watch();
   setInterval(tick, 250);
@@ -37,13 +36,25 @@ async function start() {
   if (payment !== null) await greet(payment);
 }
 
+async function useLink(link) {
+  try {
+    await signIn(link);
+  } catch (problem) {
+    if (!(problem instanceof Refused)) throw problem;
+    // Used up perhaps by this very phone: then it is signed in, and nobody reads this.
+    at("sign-in-problem").textContent = problem.message;
+    at("sign-in-problem").hidden = false;
+  }
+}
+
 async function refreshWallet() {
   let fresh;
   try {
     fresh = await readWallet();
   } catch (problem) {
-    if (problem instanceof Refused && problem.status === 401) return leave();
-    return undefined; // no connection: what is shown stays, and the next change or tick asks again
+    if (!(problem instanceof Refused)) throw problem;
+    if (problem.status === 401) leave();
+    return;
   }
   const newest = fresh.recent[0];
   const isNew = wallet !== null && newest && newest.id !== wallet.recent[0]?.id;
@@ -55,8 +66,10 @@ async function refreshWallet() {
     toast(newest.direction === "out" ? `Paid ${sum}${where}` : `${sum} added`);
     await refreshCode();
   }
-  return undefined;
 }
+
+// Without a connection what is shown stays; the next change, or the next look, asks again.
+const lookAgain = () => refreshWallet().catch(() => undefined);
 
 async function refreshCode() {
   const event = currentEvent();
@@ -78,7 +91,7 @@ async function refreshCode() {
 }
 
 function drawCode() {
-  const room = Math.min(at("card").parentElement.clientWidth - 16, 380);
+  const room = Math.min(at("card").parentElement.clientWidth - 8, 380);
   draw(at("qr"), code.digits, room);
   at("qr").dataset.ends = String(code.ends_ms);
   tick();
@@ -155,8 +168,8 @@ const locale = () => currentEvent()?.locale || navigator.language;
 
 function watch() {
   stopWatching?.();
-  stopWatching = watchWallet(refreshWallet, () => setTimeout(() => {
-    refreshWallet();
+  stopWatching = watchWallet(lookAgain, () => setTimeout(() => {
+    lookAgain();
     if (wallet !== null) watch();
   }, RETRY_S * 1000));
 }
@@ -165,11 +178,11 @@ async function greet(payment) {
   try {
     const ended = await awaitTopUp(payment);
     await refreshWallet();
-    if (ended === null) toast("Your bank is still thinking. The money appears here by itself.");
+    if (ended === null) toast("Your bank is still thinking. The money appears here by itself.", false);
     else if (ended.status === "paid") toast(`${format(ended.amount, locale())} added`);
-    else toast("The card was declined. Nothing was charged.");
+    else toast("The card was declined. Nothing was charged.", false);
   } catch (problem) {
-    if (!(problem instanceof Refused)) toast("No connection. The money appears here by itself.");
+    if (!(problem instanceof Refused)) toast("No connection. The money appears by itself.", false);
   }
 }
 
@@ -181,8 +194,9 @@ function leave() {
 }
 
 let fading = 0;
-function toast(text) {
+function toast(text, isDone = true) {
   clearTimeout(fading);
+  at("toast").classList.toggle("plain", !isDone);
   at("toast").textContent = text;
   at("toast").classList.add("shown");
   fading = setTimeout(() => at("toast").classList.remove("shown"), 5000);
@@ -201,7 +215,7 @@ at("sign-out").onclick = async () => { await signOut().catch(() => undefined); l
 window.addEventListener("resize", () => { if (code !== null) drawCode(); });
 document.addEventListener("visibilitychange", () => {
   if (document.hidden || wallet === null) return;
-  refreshWallet();
+  lookAgain();
   tick();
   keepAwake();
 });
