@@ -41,7 +41,9 @@ from device.till.outbox import (
 from device.till.recovery import answer_handed_over, lose, open_journal, take_up
 from device.till.resting import (
     Step,
+    is_stray,
     look_for_badge,
+    pass_over,
     rest,
     resting_light,
     resting_phase,
@@ -129,9 +131,12 @@ def _step(till: Till, event: Event, now: Now) -> Step:
 def _press(till: Till, event: KeyPressed, now: Now) -> Step:
     match till.phase:
         case Starting() | WaitingForPolicy() | NobodySignedIn() | SigningIn() | JournalBroken():
-            return till, (MakeSound(Sound.CLICK),)
+            return pass_over(till, event, now)
         case KeyingPin() as phase:
             return key_pin(till, phase, event, now)
+        case Ready() if is_stray(till, now.monotonic_s):
+            till, _ = pass_over(till, event, now)
+            return till, (MakeSound(Sound.DECLINED),)
         case Ready():
             return key_when_ready(till, event, now)
         case KeyingAmount() as phase:
@@ -155,7 +160,7 @@ def _press(till: Till, event: KeyPressed, now: Now) -> Step:
 def _press_while_showing(till: Till, phase: Showing, event: KeyPressed, now: Now) -> Step:
     if phase.light is Light.FAULT and event.key not in {"*", "#"}:
         # Whoever keys on blindly must not miss it.
-        return till, (MakeSound(Sound.CLICK),)
+        return pass_over(till, event, now)
     till, effects = _show_on(till, phase, now)
     if phase.light is Light.FAULT:
         return till, (*effects, MakeSound(Sound.CLICK))

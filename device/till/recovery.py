@@ -18,6 +18,7 @@ from device.till.effects import (
 from device.till.entries import (
     CancelReason,
     Entry,
+    LightShown,
     SaleAbandoned,
     SaleAnswered,
     SaleCancelled,
@@ -43,6 +44,9 @@ from device.till.terms import terms_of
 
 OPEN_AGAIN_S: Final = 5.0
 
+_ABOUT_A_SALE: Final = (SaleCancelled, SaleAbandoned, LightShown, SaleKept)
+"""Worth writing only where the journal knows the sale, and has it open."""
+
 
 def open_journal(till: Till, now: Now) -> Step:
     match till.phase:
@@ -58,10 +62,13 @@ def take_up(till: Till, event: JournalOpened, now: Now) -> Step:
 
     What the till remembers and could not write counts as written: it is, before anything follows.
     """
-    unwritten = till.phase.unwritten if isinstance(till.phase, JournalBroken) else ()
+    remembered = till.phase.unwritten if isinstance(till.phase, JournalBroken) else ()
     standing = event.standing
-    for entry in unwritten:
-        standing = standing.after(0, entry)
+    unwritten: list[Entry] = []
+    for entry in remembered:
+        if not isinstance(entry, _ABOUT_A_SALE) or standing.sale(entry.key) is not None:
+            standing = standing.after(0, entry)
+            unwritten.append(entry)
     if till.terms is None and event.policy is not None:
         till = replace(till, terms=terms_of(event.policy, event.zone))
     if till.session is None and standing.session is not None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from device.till.effects import Effects, Look, MakeSound, Note, ShowLight
 from device.till.entries import SaleOpened
+from device.till.events import KeyPressed, Now
 from device.till.signals import Light, Sound
 from device.till.states import (
     KeyingAmount,
@@ -22,6 +23,7 @@ DECLINED_S = 2.0
 REFRESH_QR_S = 2.4
 """Three slow blinks."""
 FAULT_S = 5.0
+STRAY_S = 3.0
 
 Step = tuple[Till, Effects]
 """What every transition gives: the new state, and what is to be done."""
@@ -68,6 +70,20 @@ def rest(till: Till, wall_ms: int) -> Step:
     light = resting_light(till)
     assert light is not None, "a resting phase has a light"
     return till, (ShowLight(light), Look(isinstance(phase, NobodySignedIn)))
+
+
+def pass_over(till: Till, event: KeyPressed, now: Now) -> Step:
+    """A key that comes too early. Its silence says so: no click, and not the beeps of a refusal.
+
+    What follows it belongs to the same number, even once the till listens again: of an early
+    `1234#` the last two digits must not be sold as 0.34. `#`, `*` or a pause ends it.
+    """
+    is_last = event.key in {"*", "#"}
+    return replace(till, stray_until=0.0 if is_last else now.monotonic_s + STRAY_S), ()
+
+
+def is_stray(till: Till, now_s: float) -> bool:
+    return now_s < till.stray_until
 
 
 def scan(till: Till, scanning: Scanning) -> Step:

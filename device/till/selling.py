@@ -35,6 +35,7 @@ from device.till.resting import (
     ask_for_fresh_code,
     decline,
     is_online,
+    pass_over,
     rest,
     scan,
     show_fault,
@@ -54,8 +55,8 @@ from device.till.states import (
 from protocol.messages import LINES_MAX, Approved, Cancelled, Declined, Reason
 from protocol.wallet_qr import QrRefusal, check_signature, read
 
-AMOUNT_DIGITS_MAX: Final = 8
-PRODUCT_DIGITS_MAX: Final = 4
+DIGITS_MAX: Final = 32
+"""Far more than any amount has: a number keyed too long is refused as what it is, at `#`."""
 QUANTITY_MAX: Final = 999
 SCAN_WAIT_S: Final = 120.0
 """A sale nobody pays for in this time is abandoned."""
@@ -94,7 +95,7 @@ def key_amount(till: Till, phase: KeyingAmount, event: KeyPressed, now: Now) -> 
             return replace(till, phase=Ready()), (MakeSound(Sound.CLICK),)
         case "#":
             return _open_sale(till, int(phase.digits), (), now)
-        case digit if digit.isdecimal() and len(phase.digits) < AMOUNT_DIGITS_MAX:
+        case digit if digit.isdecimal() and len(phase.digits) < DIGITS_MAX:
             return replace(till, phase=KeyingAmount(phase.digits + digit)), (
                 MakeSound(Sound.CLICK),
             )
@@ -103,23 +104,20 @@ def key_amount(till: Till, phase: KeyingAmount, event: KeyPressed, now: Now) -> 
 
 
 def key_products(till: Till, phase: KeyingProducts, event: KeyPressed, now: Now) -> Step:
-    assert till.terms is not None, "somebody is signed in, so there is a policy"
     match event.key:
         case "*":
             return replace(till, phase=Ready()), (MakeSound(Sound.CLICK),)
-        case digit if digit.isdecimal() and len(phase.digits) < PRODUCT_DIGITS_MAX:
+        case digit if digit.isdecimal() and len(phase.digits) < DIGITS_MAX:
             return replace(till, phase=replace(phase, digits=phase.digits + digit)), (
                 MakeSound(Sound.CLICK),
             )
-        case ("A" | "#") as key if phase.digits:
-            number = int(phase.digits)
-            if till.terms.policy.product(number) is None:
-                # There is no display: a part of what was keyed must never be sold in silence.
-                return decline(till, now.monotonic_s, "product_unknown")
-            numbers = (*phase.numbers, number)
-            if key == "#":
-                return _sell_products(till, numbers, now)
+        # There is no display: nothing is refused before the `#`, or the keys that staff press on
+        # would begin another sale.
+        case "A" if phase.digits:
+            numbers = (*phase.numbers, int(phase.digits))
             return replace(till, phase=KeyingProducts(numbers)), (MakeSound(Sound.CLICK),)
+        case "#" if phase.digits:
+            return _sell_products(till, (*phase.numbers, int(phase.digits)), now)
         case _:
             return till, (MakeSound(Sound.DECLINED),)
 
@@ -144,6 +142,7 @@ def see_wallet_qr(till: Till, phase: Scanning, event: QrSeen, now: Now) -> Step:
 
 def key_while_scanning(till: Till, phase: Scanning, event: KeyPressed, now: Now) -> Step:
     if event.key != "*":
+        till, _ = pass_over(till, event, now)
         return till, (MakeSound(Sound.DECLINED),)
     till, effects = abandon(till, phase, now)
     return till, (*effects, MakeSound(Sound.CLICK))
@@ -158,8 +157,7 @@ def abandon(till: Till, phase: Scanning, now: Now) -> Step:
 def key_while_asking(till: Till, phase: Asking, event: KeyPressed, now: Now) -> Step:
     if event.key == "*" and event.held:
         return cancel(till, phase, CancelReason.STAFF, now)
-    # Not the two low beeps: they would be taken for the cloud's answer.
-    return till, (MakeSound(Sound.CLICK),)
+    return pass_over(till, event, now)
 
 
 def cancel(till: Till, phase: Asking, why: CancelReason, now: Now) -> Step:
@@ -205,9 +203,10 @@ def _sell_products(till: Till, numbers: tuple[int, ...], now: Now) -> Step:
     lines: list[KeyedLine] = []
     for number, quantity in Counter(numbers).items():
         product = till.terms.policy.product(number)
-        if product is None or quantity > QUANTITY_MAX or len(lines) == LINES_MAX:
-            # The price list may have changed while staff keyed.
-            return decline(till, now.monotonic_s, "lines_not_sellable")
+        if product is None:
+            return decline(till, now.monotonic_s, "product_unknown")
+        if quantity > QUANTITY_MAX or len(lines) == LINES_MAX:
+            return decline(till, now.monotonic_s, "too_many_products")
         lines.append(KeyedLine(number, product.name, quantity, product.price_in_cents))
     total = sum(line.quantity * line.unit_price_in_cents for line in lines)
     return _open_sale(till, total, tuple(lines), now)

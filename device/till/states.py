@@ -57,15 +57,17 @@ class Ready:
 
 @dataclass(frozen=True)
 class KeyingAmount:
-    digits: str
+    """The digits stand in no repr: staff may key their PIN at the wrong moment."""
+
+    digits: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class KeyingProducts:
-    """`numbers` are complete and on the price list; `digits` follow the last `A`."""
+    """`numbers` are complete; `digits` follow the last `A`. The price list is asked at `#`."""
 
     numbers: tuple[int, ...] = ()
-    digits: str = ""
+    digits: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,8 @@ class Till:
     session: SignedIn | None = None
     link: Link = field(default_factory=Link)
     outbox: tuple[Unanswered, ...] = ()
+    stray_until: float = 0.0
+    """Until then a key belongs to a number whose beginning was passed over; see `pass_over`."""
 
 
 def deadline_of(till: Till) -> float | None:
