@@ -101,6 +101,7 @@ def reconcile(config: Config = None, state: State = None, as_json: AsJson = Fals
             "balanced": found.is_balanced,
             "wallets": found.wallets,
             "transactions": found.transactions,
+            "sales": found.sales,
             "differences": [
                 {
                     "user_id": str(each.user_id),

@@ -319,6 +319,7 @@ class Runtime:
                 printer=self._printer,
             ),
         )
+        signed_at = self._clock()
         self._sent[signed.request_hash] = signed.token
         went_out = self._wire.publish(signed.token, effect.expiry_s)
         if isinstance(content, AskToDeduct):
@@ -327,7 +328,7 @@ class Runtime:
                     captured_at=self._scanned.captured_at,
                     decoded_at=self._scanned.decoded_at,
                     signing_at=began_at,
-                    published_at=self._clock(),
+                    signed_at=signed_at,
                 )
             }
         _log.debug("request_signed", kind=signed.kind, key=signed.key, went_out=went_out)

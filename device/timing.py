@@ -10,7 +10,8 @@ class SaleTiming:
     captured_at: float
     decoded_at: float
     signing_at: float
-    published_at: float
+    signed_at: float
+    """Publishing comes after it: the cloud may be at work before the call returns."""
     replied_at: float | None = None
     """When the reply that decided was taken up; None where the till decided alone."""
     cloud_us: int = 0
@@ -29,8 +30,8 @@ class SaleTiming:
         seconds = {
             "decode": self.decoded_at - self.captured_at,
             "frame": self.signing_at - self.decoded_at,
-            "sign": self.published_at - self.signing_at,
-            "wire": self.journaling_at - self.published_at - cloud_s,
+            "sign": self.signed_at - self.signing_at,
+            "wire": self.journaling_at - self.signed_at - cloud_s,
             "cloud": cloud_s,
             "journal": self.journaled_at - self.journaling_at,
             "light": self.lit_at - self.journaled_at,

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from protocol.money import Money
 from venue.attendee import Attendee
 from venue.counter import Counter, Sale
+from venue.edge import Paper
 from venue.lights import Light
 from venue.narrator import STAGES, Narrator, StageTimes
 from venue.paper import plain
@@ -205,10 +206,15 @@ class Demo:
         network.swallow_replies()
         self._narrator.act("The wire", "lets requests through and loses every reply")
         began = self._first.show_phone(digits)
+        self._first.edge.wait_for(
+            lambda: self.ada.balance(CURRENCY) < before or None,
+            "the cloud to deduct",
+            BACK_ONLINE_WITHIN_S,
+        )
+        self._say_balance("the cloud has deducted, and the till does not hear of it")
         sale = self._first.await_result(began)
         self.account.add(sale)
         self._show(sale, "no answer came: do not hand over")
-        self._say_balance("the cloud had deducted")
         mended_at = time.monotonic()  # noqa: TID251 - the demo is an edge
         network.mend()
         self._narrator.act("The wire", "is whole again; the cancel goes out until it is answered")
@@ -234,7 +240,7 @@ class Demo:
         return sale
 
     def _show(self, sale: Sale, meaning: str) -> None:
-        receipt = plain(sale.paper.printed) if sale.paper is not None else None
+        receipt = None if sale.paper is None else paper_text(sale.paper)
         ms = {stage: sale.ms[stage] for stage in STAGES if stage in sale.ms}
         times = StageTimes(ms, sale.ms.get("total", sale.scan_to_light_ms)) if ms else None
         self._narrator.sale(sale.light, meaning, SOUNDS[sale.light], receipt, times)
@@ -278,6 +284,12 @@ class Demo:
                 sold()
             elif sale.light is Light.REFRESH_QR:
                 appliance.counter.abandon()
+
+
+def paper_text(paper: Paper) -> str:
+    """A slip for the terminal: without the feed at its end, its picture named."""
+    lines = plain(paper.printed).replace("[picture]", "▞ QR ▚").splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith("- - -")).rstrip()
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float]:

@@ -16,12 +16,11 @@ from rich.text import Text
 
 from venue.attendee import Attendee
 from venue.counter import Counter
-from venue.demo import TOP_UP
+from venue.demo import TOP_UP, paper_text
 from venue.desk import DeskError
 from venue.edge import EdgeError
 from venue.lights import Light
 from venue.narrator import LAMPS
-from venue.paper import plain
 from venue.stack import CURRENCY, PIN, Venue
 
 KEYS: Final = frozenset("0123456789ABCD*#")
@@ -101,7 +100,7 @@ class HandsOn:
             self._console.print(Text.assemble("    ", (f"{sign} {light.value}", style)))
         papers = self._counter.edge.papers
         for paper in papers[self._told_papers :]:
-            slip = Text(plain(paper.printed), style="black on grey93")
+            slip = Text(paper_text(paper), style="black on grey93")
             self._console.print(Panel(slip, border_style="grey62", expand=False))
         self._told_papers = len(papers)
 

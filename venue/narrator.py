@@ -71,10 +71,11 @@ class Narrator:
         self.console.print(
             Text.assemble(
                 ("  ✓ ", "green3"),
-                f"{what:<26}",
+                f"{what:<22}",
+                (f"{monotonic() - began:4.1f} s", "grey42"),
                 (detail, "grey62"),
-                (f"  {monotonic() - began:.1f} s", "grey42"),
-            )
+            ),
+            soft_wrap=True,
         )
 
     def say(self, text: str) -> None:
@@ -82,13 +83,13 @@ class Narrator:
 
     def act(self, who: str, does: str) -> None:
         self.console.print(
-            Text.assemble("    ", (f"{who:<10}", "bold cyan"), does), highlight=False
+            Text.assemble("    ", (f"{who:<11}", "bold cyan"), " ", does), highlight=False
         )
 
     def lamp(self, light: Light, meaning: str) -> None:
         style, sign = LAMPS[light]
         self.console.print(
-            Text.assemble("    ", (f"{'lamp':<10}", "bold cyan"), (f"{sign} ", style), meaning)
+            Text.assemble("    ", (f"{'lamp':<11}", "bold cyan"), (f" {sign} ", style), meaning)
         )
 
     def sale(

@@ -183,7 +183,7 @@ class Venue:
         cloud = [sys.executable, "-m", "cloud"]
         config = ["--config", self.cloud_config]
         run_to_end([*cloud, "migrate", *config])
-        token = run_to_end([*cloud, "token", "create", "venue", *config, "--quiet"]).strip()
+        token = run_to_end([*cloud, "token", "create", "venue", *config]).strip()
         self.cloud = Program(
             "railtix-cloud",
             [*cloud, "serve", *config, "--ready-file", ready_file],

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Select, Table, Uuid, case, func, join, select, text
 
-from cloud.ledger.postings import Direction
+from cloud.ledger.postings import Direction, TransactionType
 from cloud.store.database import Database
 from cloud.store.tables import credit_transactions, credit_wallets
 
@@ -29,6 +29,8 @@ class Difference:
 class Reconciliation:
     wallets: int
     transactions: int
+    sales: int
+    """Deducts that no later transaction reversed, in whole or in part."""
     differences: tuple[Difference, ...]
 
     @property
@@ -44,10 +46,12 @@ def reconcile(database: Database) -> Reconciliation:
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         wallets = _count(connection, credit_wallets)
         transactions = _count(connection, credit_transactions)
+        sales = connection.execute(_standing_sales()).scalar_one()
         wrong = connection.execute(_differences()).all()
     return Reconciliation(
         wallets,
         transactions,
+        sales,
         tuple(
             Difference(row.user_id, row.currency, row.balance_in_cents, int(row.posted))
             for row in wrong
@@ -88,6 +92,23 @@ def _differences() -> Select[*tuple[Any, ...]]:
         .select_from(join(credit_wallets, sums, same_wallet, full=True))
         .where(balance != posted)
         .order_by(user_id)
+    )
+
+
+def _standing_sales() -> Select[*tuple[Any, ...]]:
+    reversal = credit_transactions.alias("reversal")
+    is_reversed = (
+        select(reversal.c.id)
+        .where(
+            reversal.c.user_id == credit_transactions.c.user_id,
+            reversal.c.reversal_of_transaction_id == credit_transactions.c.id,
+        )
+        .exists()
+    )
+    return (
+        select(func.count())
+        .select_from(credit_transactions)
+        .where(credit_transactions.c.type == TransactionType.DEDUCT.value, ~is_reversed)
     )
 
 
