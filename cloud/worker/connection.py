@@ -8,7 +8,7 @@ from ssl import TLSVersion, create_default_context
 from typing import Any, Final, Protocol
 
 import structlog
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -18,6 +18,7 @@ from protocol import topics
 
 KEEPALIVE_S: Final = 15
 RECONNECT_MAX_S: Final = 15
+SEND_TIMEOUT_S: Final = 5.0
 RECEIVE_MAX: Final = 2000
 """Requests the broker may hand over before they are acknowledged, each way."""
 
@@ -60,6 +61,7 @@ class BrokerConnection:
         self._take = take
         self._on_subscribed = on_subscribed
         self._subscribed = threading.Event()
+        self._last_sent: MQTTMessageInfo | None = None
         # The broker names the client after its certificate (`use_username_as_clientid`).
         self._client = Client(
             CallbackAPIVersion.VERSION2, client_id="", protocol=MQTTProtocolVersion.MQTTv5
@@ -99,24 +101,32 @@ class BrokerConnection:
             self._client.unsubscribe(self._requests)
 
     def close(self) -> None:
-        """Send what is queued, then disconnect."""
+        """Send what is queued, then disconnect.
+
+        Only once the last reply is acknowledged: paho closes the socket at once, and what the
+        broker has not read by then is lost with it.
+        """
+        if self._last_sent is not None and self._subscribed.is_set():
+            self._wait_for(self._last_sent, SEND_TIMEOUT_S)
         self._client.disconnect()
         self._client.loop_stop()
 
-    def publish(self, topic: str, payload: str, *, retain: bool = False) -> None:
+    def publish(self, topic: str, payload: str) -> None:
         """QoS 1, queued for the network thread; lost with the connection: a reply is asked for
-        again, a policy published again."""
-        self._client.publish(topic, payload, qos=1, retain=retain)
+        again."""
+        self._last_sent = self._client.publish(topic, payload, qos=1)
 
     def publish_and_wait(self, topic: str, payload: str, timeout_s: float) -> bool:
         """Retained; whether the broker has acknowledged it in time."""
-        info = self._client.publish(topic, payload, qos=1, retain=True)
+        return self._wait_for(self._client.publish(topic, payload, qos=1, retain=True), timeout_s)
+
+    def _wait_for(self, sent: MQTTMessageInfo, timeout_s: float) -> bool:
         try:
-            info.wait_for_publish(timeout_s)
+            sent.wait_for_publish(timeout_s)
         except (RuntimeError, ValueError):
-            # Not connected, or the queue is full: the next round tries again.
+            # Not connected, or the queue is full.
             return False
-        return info.is_published()
+        return sent.is_published()
 
     def _connected(
         self,

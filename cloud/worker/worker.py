@@ -70,7 +70,9 @@ class Worker:
         self._connection.start()
 
     def stop(self) -> None:
-        """Take nothing new, answer what was taken, send it, and end."""
+        """Take nothing new, answer what was taken, send it, and end; a second time is nothing."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         self._connection.stop_taking()
         self._waiting.put(None)

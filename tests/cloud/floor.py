@@ -97,15 +97,16 @@ class Till:
 
     def accept_offline(self, sale: Deduct, **changes: Any) -> OfflineAcceptance:
         """The same sale under the same key, accepted without the cloud."""
-        recorded = {name: getattr(sale, name) for name in Deduct.__struct_fields__}
-        accepted_at_ms = sale.scanned_at_ms + 4000
-        return OfflineAcceptance(**(recorded | {"accepted_at_ms": accepted_at_ms} | changes))
+        recorded: dict[str, Any] = {name: getattr(sale, name) for name in Deduct.__struct_fields__}
+        recorded["accepted_at_ms"] = sale.scanned_at_ms + 4000
+        return OfflineAcceptance(**(recorded | changes))
 
     def cancel(self, sale: Deduct | OfflineAcceptance, **changes: Any) -> Cancel:
-        recorded = {
+        recorded: dict[str, Any] = {
             name: getattr(sale, name) for name in Cancel.__struct_fields__ if name != "sent_at_ms"
         }
-        return Cancel(**(recorded | {"sent_at_ms": self.now_ms()} | changes))
+        recorded["sent_at_ms"] = self.now_ms()
+        return Cancel(**(recorded | changes))
 
     def balance(self, qr: str) -> BalanceRequest:
         return BalanceRequest(session_id=self.session_id, wallet_qr=qr, **self._envelope())
@@ -114,7 +115,12 @@ class Till:
         return SignOut(session_id=self.session_id, **self._envelope())
 
     def heartbeat(self, **changes: Any) -> Heartbeat:
-        said = {"policy_version": 1, "firmware": "0.1.0", "queue": 0, "printer": "ok"}
+        said: dict[str, Any] = {
+            "policy_version": 1,
+            "firmware": "0.1.0",
+            "queue": 0,
+            "printer": "ok",
+        }
         return Heartbeat(**(self._envelope() | said | changes))
 
     def sign_in(self, floor: "Floor", pin: str = PIN, **changes: Any) -> SignIn:
@@ -125,7 +131,7 @@ class Till:
             self.device_id,
             IdempotencyKey(envelope["key"]),
         )
-        said = {"badge": floor.badge_qr, "sealed_pin": sealed}
+        said: dict[str, Any] = {"badge": floor.badge_qr, "sealed_pin": sealed}
         return SignIn(**(said | envelope))
 
     def now_ms(self) -> int:
@@ -300,7 +306,7 @@ class Floor:
     def qr(self, guest: Guest, **changes: Any) -> str:
         """A fresh wallet QR as the phone shows it, for this event."""
         now_s = int(self.now().timestamp())
-        claims = {
+        claims: dict[str, Any] = {
             "sub": guest.payer_id,
             "jti": secrets.token_urlsafe(9),
             "nonce": secrets.token_urlsafe(9),

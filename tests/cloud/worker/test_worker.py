@@ -1,0 +1,184 @@
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from sqlalchemy import insert, select, update
+
+from cloud.store.tables import devices, policies
+from cloud.worker.worker import Worker
+from protocol import topics
+from protocol.ids import DeviceId
+from protocol.messages import Approved, Declined, Reason, SignedIn
+from protocol.policy import Policy, open_policy
+from tests.cloud.floor import Floor
+from tests.cloud.wire import WAIT_S, WireTill, eventually
+from venue.servers import Broker, Credentials
+
+DYING = Path(__file__).with_name("worker_that_dies.py")
+
+
+def test_killed_between_commit_and_reply_the_sale_sent_again_gets_the_one_answer(  # noqa: PLR0917  # pytest passes fixtures by name
+    floor: Floor,
+    broker: Broker,
+    stall: WireTill,
+    worker_credentials: list[Credentials],
+    start_worker: Callable[[], Worker],
+    tmp_path: Path,
+) -> None:
+    guest = floor.add_guest(2000)
+    sale = stall.till.deduct(floor.qr(guest), 350)
+    token = stall.till.sign(sale)
+    mine = worker_credentials[3]
+    files = (str(mine.certificate), str(mine.key), str(mine.ca))
+    arguments = (floor.url, str(tmp_path / "keys"), broker.host, str(broker.port), *files)
+    with subprocess.Popen(
+        [sys.executable, DYING, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        env={"PYTHONPATH": "."},
+    ) as dying:
+        try:
+            assert dying.stdout is not None
+            assert "ready\n" in iter(dying.stdout.readline, "")
+            stall.publish(token)
+            assert dying.wait(WAIT_S) == -signal.SIGKILL
+        finally:
+            dying.kill()
+    # The power went after the commit and before the reply.
+    [posted] = floor.deducts(guest)
+    assert stall.hears_nothing(0.1)
+
+    start_worker()
+    answer = stall.send(token, sale)
+    assert isinstance(answer, Approved)
+    assert answer.transaction_id == str(posted.id)
+    assert stall.send(token, sale) == answer
+    assert [row.id for row in floor.deducts(guest)] == [posted.id]
+    assert floor.balance(guest) == 1650
+
+
+def test_staff_sign_in_over_the_wire_and_sell(
+    floor: Floor, stall: WireTill, start_worker: Callable[[], Worker]
+) -> None:
+    start_worker()
+    signed_in = stall.ask(stall.till.sign_in(floor))
+    assert isinstance(signed_in, SignedIn)
+    guest = floor.add_guest()
+    sale = stall.till.deduct(floor.qr(guest), session_id=signed_in.session_id)
+    assert isinstance(stall.ask(sale), Approved)
+    earlier = stall.till.deduct(floor.qr(guest))
+    assert stall.ask(earlier) == Declined(Reason.SESSION_ENDED)
+
+
+def test_a_policy_waits_for_its_appliance_and_a_newer_one_follows(
+    floor: Floor, broker: Broker, stall: WireTill, start_worker: Callable[[], Worker]
+) -> None:
+    start_worker()
+    assert version(floor, stall.policies.get(timeout=WAIT_S)) == 1
+    issue_policy(floor, stall, 2)
+    # The first may come twice: once because it waited, once because the broker was new.
+    while version(floor, stall.policies.get(timeout=WAIT_S)) != 2:
+        continue
+    eventually(lambda: unpublished(floor) == 0)
+
+
+def test_a_broker_that_forgot_everything_is_told_all_policies_again(
+    floor: Floor, broker: Broker, stall: WireTill, start_worker: Callable[[], Worker]
+) -> None:
+    worker = start_worker()
+    assert version(floor, stall.policies.get(timeout=WAIT_S)) == 1
+    eventually(lambda: unpublished(floor) == 0)
+    broker.stop()
+    broker.start()
+    assert worker.wait_until_subscribed(30)
+    while version(floor, stall.policies.get(timeout=30)) != 1:
+        continue
+    guest = floor.add_guest()
+    assert isinstance(stall.ask(stall.till.deduct(floor.qr(guest))), Approved)
+
+
+def test_a_request_whose_message_has_expired_is_decided_for_nobody(
+    floor: Floor, stall: WireTill, start_worker: Callable[[], Worker]
+) -> None:
+    worker = start_worker()
+    guest = floor.add_guest()
+    sale = stall.till.deduct(floor.qr(guest))
+    # As if the batch before had taken longer than the till waits: the clock has moved on.
+    started_at = floor.now()
+    waiting = Properties(PacketTypes.PUBLISH)
+    waiting.MessageExpiryInterval = 1
+    clock = LateClock(floor)
+    object.__setattr__(floor.desk, "now", clock)
+    stall._client.publish(
+        topics.requests(stall.till.device_id), stall.till.sign(sale), 1, properties=waiting
+    )
+    eventually(lambda: clock.asked >= 2)
+    assert stall.hears_nothing(0.2)
+    assert worker.is_subscribed
+    assert floor.deducts(guest) == []
+    assert floor.now() > started_at
+
+
+class LateClock:
+    """Each time it is asked, a minute has passed."""
+
+    def __init__(self, floor: Floor) -> None:
+        self.asked = 0
+        self._floor = floor
+
+    def __call__(self) -> datetime:
+        self.asked += 1
+        return self._floor.now() + timedelta(minutes=self.asked)
+
+
+def test_stopping_answers_what_was_taken(
+    floor: Floor, stall: WireTill, start_worker: Callable[[], Worker]
+) -> None:
+    worker = start_worker()
+    guest = floor.add_guest(100_000)
+    sales = [stall.till.deduct(floor.qr(guest)) for _ in range(30)]
+    tokens = [stall.till.sign(sale) for sale in sales]
+    for token in tokens:
+        stall.publish(token)
+    assert isinstance(stall.expect(tokens[0], sales[0]), Approved)
+    worker.stop()
+    posted = {row.idempotency_key for row in floor.deducts(guest)}
+    for sale, token in zip(sales[1:], tokens[1:], strict=True):
+        if sale.key in posted:
+            assert isinstance(stall.expect(token, sale), Approved)
+    assert not worker.is_subscribed
+
+
+def version(floor: Floor, jws: bytes) -> int:
+    policy_key = floor.keys.policy
+    find_key = {str(policy_key.kid): policy_key.private.public_key()}.get
+    opened = open_policy(jws, find_key, DeviceId("till-1"), 0)
+    assert isinstance(opened, Policy)
+    return opened.version
+
+
+def issue_policy(floor: Floor, stall: WireTill, number: int) -> None:
+    till, now = stall.till, floor.now()
+    with floor.database.transaction() as connection:
+        connection.execute(
+            insert(policies).values(
+                device_id=till.device_id,
+                version=number,
+                jws=floor.policy(till.device_id, till.stall_id, number, None),
+                issued_at=now,
+                expires_at=now + timedelta(days=3),
+            )
+        )
+        connection.execute(update(devices).values(policy_version=number))
+
+
+def unpublished(floor: Floor) -> int:
+    with floor.database.reading() as connection:
+        waiting = select(policies.c.version).where(policies.c.published_at.is_(None))
+        return len(connection.execute(waiting).all())
