@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,10 @@ from venue.counter import Counter
 from venue.desk import IssuedBadge, OpsDesk
 from venue.edge import Edge
 from venue.network import Network
-from venue.programs import Program, run_to_end
+from venue.programs import Program, free_port, run_to_end
 from venue.servers import Authority, Broker, Credentials
 
+CLOUD: Final = (sys.executable, "-m", "cloud")
 EVENT: Final = "harbour-festival"
 STALL: Final = "bar-north"
 CURRENCY: Final = "EUR"
@@ -149,20 +151,29 @@ class Venue:
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         names = [f"bar-north-{number}" for number in range(1, self._count + 1)]
+        # The database is made while the certificates are.
+        broker_port = free_port()
+        background = self._stack.enter_context(ThreadPoolExecutor(1))
+        worker = Credentials(self.folder / "authority" / "issued" / "cloud-worker-1")
+        token = background.submit(self._prepare_cloud, worker, broker_port)
         with self._doing("certificate authority") as said:
             self.authority = Authority(self.folder / "authority")
             server = self.authority.certify_server("broker")
-            (worker,) = self.authority.certify_workers("1")
+            self.authority.certify_workers("1")
             identities = self.authority.certify_devices(*names)
             said.append("P-256 root, issuing CA, CRL")
         with self._doing("broker") as said:
             self.broker = Broker(
-                self.folder / "broker", self.authority.ca, server, workers=["cloud-worker-1"]
+                self.folder / "broker",
+                self.authority.ca,
+                server,
+                workers=["cloud-worker-1"],
+                port=broker_port,
             )
             self._stack.enter_context(self.broker)
             said += ["mosquitto, mutual TLS, access list", f"port {self.broker.port}"]
         with self._doing("cloud") as said:
-            self._start_cloud(worker)
+            self._start_cloud(token.result())
             said += [self._database_name(), self.base_url]
         with self._doing("event") as said:
             self.desk.apply_event(EVENT, self.document)
@@ -176,34 +187,34 @@ class Venue:
                 appliance.counter.wait_until_open()
             said += [", ".join(names), "railtix-pos run"]
 
-    def _start_cloud(self, worker: Credentials) -> None:
-        ready_file = self.folder / "cloud-ready.json"
-        self.cloud_config.write_text(self._cloud_settings(worker), "utf-8")
+    def _prepare_cloud(self, worker: Credentials, broker_port: int) -> str:
+        """Settings, tables, and an access token for the ops desk."""
+        database = "" if self._database is None else f"database = {_quoted(self._database)}\n"
+        self.cloud_config.write_text(
+            f"state = {_quoted(self.folder / 'cloud')}\n{database}"
+            "[http]\nport = 0\n"
+            f'[broker]\nhost = "localhost"\nport = {broker_port}\n'
+            f"certificate = {_quoted(worker.certificate)}\nkey = {_quoted(worker.key)}\n"
+            f"authorities = {_quoted(worker.ca)}\n"
+            "[payments]\ntest_provider = true\n",
+            "utf-8",
+        )
         self.cloud_config.chmod(0o600)
-        cloud = [sys.executable, "-m", "cloud"]
         config = ["--config", self.cloud_config]
-        run_to_end([*cloud, "migrate", *config])
-        token = run_to_end([*cloud, "token", "create", "venue", *config]).strip()
+        run_to_end([*CLOUD, "migrate", *config])
+        return run_to_end([*CLOUD, "token", "create", "venue", *config]).strip()
+
+    def _start_cloud(self, token: str) -> None:
+        ready_file = self.folder / "cloud-ready.json"
         self.cloud = Program(
             "railtix-cloud",
-            [*cloud, "serve", *config, "--ready-file", ready_file],
+            [*CLOUD, "serve", "--config", self.cloud_config, "--ready-file", ready_file],
             self.folder / "cloud.log",
             ready=ready_file.exists,
         )
         self._stack.enter_context(self.cloud)
         self.base_url = f"http://127.0.0.1:{json.loads(ready_file.read_bytes())['port']}"
         self.desk = self._stack.enter_context(OpsDesk(self.base_url, token))
-
-    def _cloud_settings(self, worker: Credentials) -> str:
-        database = "" if self._database is None else f"database = {_quoted(self._database)}\n"
-        return (
-            f"state = {_quoted(self.folder / 'cloud')}\n{database}"
-            "[http]\nport = 0\n"
-            f"[broker]\nhost = {_quoted(self.broker.host)}\nport = {self.broker.port}\n"
-            f"certificate = {_quoted(worker.certificate)}\nkey = {_quoted(worker.key)}\n"
-            f"authorities = {_quoted(worker.ca)}\n"
-            "[payments]\ntest_provider = true\n"
-        )
 
     def _install(self, name: str, identity: Credentials, trust: dict[str, Any]) -> Appliance:
         self.desk.register_device(name, identity.certificate, EVENT, STALL)
@@ -240,7 +251,7 @@ def reconcile(cloud_config: Path) -> dict[str, Any]:
     """Run `railtix-cloud reconcile --json`; it exits with 1 where a balance is wrong."""
     program = Program(
         "reconcile",
-        [sys.executable, "-m", "cloud", "reconcile", "--json", "--config", cloud_config],
+        [*CLOUD, "reconcile", "--json", "--config", cloud_config],
         cloud_config.with_name("reconcile.json"),
     )
     program.log.unlink(missing_ok=True)
