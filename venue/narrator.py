@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from time import monotonic  # noqa: TID251 -- a spinner's seconds are the person's own
 from typing import Final
 
-from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +24,7 @@ LAMPS: Final[dict[Light, tuple[str, str]]] = {
     Light.APPROVED: ("green3", "●"),
     Light.APPROVED_OFFLINE: ("green3", "●"),
     Light.DECLINED: ("red3", "●"),
-    Light.REFRESH_QR: ("red3", "◌"),
+    Light.REFRESH_QR: ("red1", "○"),
     Light.FAULT: ("red1", "◉"),
     Light.OFFLINE_ALLOWED: ("orange3", "◌"),
     Light.OFFLINE_NOT_ALLOWED: ("orange3", "◌"),
@@ -99,17 +99,27 @@ class Narrator:
         style, sign = LAMPS[light]
         seen: list[RenderableType] = [
             Text.assemble(
-                (f"  {sign * 3}  ", style), (light.value.upper(), f"bold {style}"), f"  {meaning}"
+                (f"{sign * 3}  ", style), (light.value.upper(), f"bold {style}"), f"  {meaning}"
             ),
-            Text.assemble(("  ♪  ", "grey62"), (sound, "grey62")),
+            Text(f" ♪   {sound}", style="grey62"),
             Text(),
         ]
         if times is not None:
             seen.append(_times_table(times))
         parts: list[RenderableType] = [Group(*seen)]
         if receipt is not None:
-            parts.append(Panel(Text(receipt, style="black on grey93"), border_style="grey62"))
-        self.console.print(Columns(parts, padding=(0, 3)))
+            slip = Text(receipt, style="black on grey93")
+            parts.append(Panel(slip, border_style="grey62", expand=False))
+        self.console.print(Padding(self._side_by_side(parts), (0, 0, 0, 4)))
+
+    def _side_by_side(self, parts: list[RenderableType]) -> RenderableType:
+        """Next to each other where the terminal is wide enough, else one below the other."""
+        widths = [self.console.measure(part).maximum for part in parts]
+        if sum(widths) + 8 > self.console.width:
+            return Group(*parts)
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row(*parts)
+        return grid
 
     def tally(self, rows: Sequence[tuple[str, str, bool | None]]) -> None:
         """What was counted in the end; True and False are marked as right and wrong."""
@@ -122,11 +132,11 @@ class Narrator:
 
 def _times_table(times: StageTimes) -> Table:
     longest = max(times.ms.values(), default=0.0) or 1.0
-    table = Table(show_header=False, box=None, padding=(0, 1))
+    table = Table.grid(padding=(0, 2))
     for stage in STAGES:
         if stage in times.ms:
             ms = times.ms[stage]
             bar = "▇" * max(1, round(18 * ms / longest)) if ms > 0 else ""
-            table.add_row(f"  {stage}", f"{ms:7.1f} ms", Text(bar, style="grey50"))
-    table.add_row("  [bold]frame to light[/]", f"[bold]{times.total_ms:7.1f} ms[/]", "")
+            table.add_row(stage, f"{ms:7.1f} ms", Text(bar, style="grey50"))
+    table.add_row("[bold]frame to light[/]", f"[bold]{times.total_ms:7.1f} ms[/]", "")
     return table
