@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Final
@@ -24,6 +23,7 @@ from bench.cpu import CpuReading, read_cpu
 from bench.fair import AMOUNT, Fair, SignedSale, keys_in, lay_out, sign_sale
 from bench.load import Crowd, Round
 from bench.machine import Machine, describe_machine
+from bench.percentiles import percentiles
 from bench.pgbench import Pgbench
 from bench.results import RESULTS, keep
 from cloud.keys import KeyRing
@@ -212,8 +212,8 @@ def _judge(
         failed=asked - approved,
         seconds=seconds,
         deducts_per_s=approved / seconds,
-        round_trip_ms=_percentiles(round_trips_ms),
-        cloud_ms=_percentiles(cloud_ms),
+        round_trip_ms=percentiles(round_trips_ms),
+        cloud_ms=percentiles(cloud_ms),
         cpu_us_per_deduct={name: s / approved * 1e6 for name, s in taken.items()},
         refusals=refusals,
     )
@@ -225,11 +225,6 @@ def _open_reply(venue: _Venue, token: bytes) -> Reply:
     reply = decode_reply(verified.payload)
     assert isinstance(reply, Reply), f"not a reply: {reply}"
     return reply
-
-
-def _percentiles(values: Sequence[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(values, n=100, method="inclusive")
-    return {"p50": cuts[49], "p95": cuts[94], "p99": cuts[98]}
 
 
 def run(  # noqa: PLR0917  # options: nobody passes them by position
