@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cloud.api.access import SignedInAttendee
 from cloud.api.context import Cloud, TheCloud
@@ -25,7 +25,7 @@ from cloud.payments.delivery import SIGNATURE_HEADER
 from cloud.payments.provider import CardProvider, WebhookRefusal
 from cloud.payments.test_provider import NAME
 from protocol.ids import IdempotencyKey
-from protocol.money import Money
+from protocol.money import Money, is_currency
 
 router = APIRouter(prefix="/v1", tags=["top-ups"])
 
@@ -48,6 +48,13 @@ class TopUp(BaseModel):
 
     amount_in_cents: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+
+    @field_validator("currency")
+    @classmethod
+    def _counted_in_cents(cls, code: str) -> str:
+        if not is_currency(code):
+            raise ValueError("not a currency that is counted in hundredths")
+        return code
 
 
 class TopUpOpened(BaseModel):

@@ -10,7 +10,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 def insert_if_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Insert the row unless one stands in its way; waits for whoever is inserting it just now."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return connection.execute(insert(table).values(**row).on_conflict_do_nothing()).rowcount == 1
+    statement = insert(table).values(**row).on_conflict_do_nothing()
+    # Without the option SQLAlchemy does not say how many rows an INSERT made.
+    counted = statement.execution_options(preserve_rowcount=True)
+    return connection.execute(counted).rowcount == 1
 
 
 def insert_or_update(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
