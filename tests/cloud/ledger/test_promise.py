@@ -64,7 +64,7 @@ def _check(world: World) -> None:
         assert reversed_in_cents <= sold.amount.amount_in_cents, "more came back than was paid"
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(history=_histories())
 def test_any_history_keeps_the_promise(history: list[list[BatchRequest]]) -> None:
     world = World(1000)
@@ -73,7 +73,7 @@ def test_any_history_keeps_the_promise(history: list[list[BatchRequest]]) -> Non
         _check(world)
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(history=_histories())
 def test_a_batch_is_decided_as_if_each_request_had_come_alone(
     history: list[list[BatchRequest]],
@@ -86,7 +86,7 @@ def test_a_batch_is_decided_as_if_each_request_had_come_alone(
     assert in_batches.keys == alone.keys
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(history=_histories())
 def test_an_online_deduct_never_takes_a_wallet_below_zero(
     history: list[list[BatchRequest]],
@@ -97,7 +97,7 @@ def test_an_online_deduct_never_takes_a_wallet_below_zero(
         assert min(world.balance(0), world.balance(1)) >= 0
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(history=_histories(), again=st.lists(_SALES.map(cancel), max_size=4))
 def test_what_was_cancelled_last_costs_nothing_in_the_end(
     history: list[list[BatchRequest]], again: list[Cancel]
@@ -120,7 +120,7 @@ def test_what_was_cancelled_last_costs_nothing_in_the_end(
         assert [each.amount for each in sold] == [each.amount for each in back]
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(history=_histories(), revoked=st.sampled_from([0, 1]))
 def test_from_its_revocation_on_nothing_of_an_appliance_is_posted(
     history: list[list[BatchRequest]], revoked: int

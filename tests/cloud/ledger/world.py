@@ -43,15 +43,18 @@ from protocol.ids import (
     UserId,
 )
 from protocol.messages import (
+    BalanceRequest,
     Cancel,
     Deduct,
+    Heartbeat,
     JournalPosition,
     OfflineAcceptance,
     SaleContent,
+    SignOut,
 )
 from protocol.money import Money
 from protocol.policy import OfflineRules
-from protocol.wallet_qr import WalletToken
+from protocol.wallet_qr import QrRefusal, WalletToken
 
 EVENT, STALL, EUR = EventId("fair"), StallId("bar"), "EUR"
 NOW = datetime(2026, 6, 20, 18, tzinfo=UTC)
@@ -72,6 +75,15 @@ class World:
         self.wallets: dict[tuple[UserId, str], Wallet] = {}
         self.decided: list[tuple[Presented, Decision]] = []
         self.rules = OfflineRules(allowed=True)
+        # What a test may change to be refused by its name.
+        self.now = NOW
+        self.qr: CheckedQr | QrRefusal | None = None
+        self.place: tuple[EventId | None, StallId | None] = (EVENT, STALL)
+        self.session_changes: dict[str, Any] = {}
+        self.policy_stall = STALL
+        self.sale_max_in_cents = 20_000
+        self.revoked_certificates: frozenset[str] = frozenset()
+        self.journal: JournalPosition | None = None
         for number in range(users):
             self._top_up(user(number), balance_in_cents)
 
@@ -113,27 +125,37 @@ class World:
         tills = [till(0), till(1)]
         return Facts(
             appliances={
-                each: Appliance(each, each in self.revoked, EVENT, STALL, 1) for each in tills
+                each: Appliance(each, each in self.revoked, *self.place, 1, self.journal)
+                for each in tills
             },
-            revoked_certificates=frozenset(),
+            revoked_certificates=self.revoked_certificates,
             keys=self.keys,
             reviews=self.reviews,
             sessions={
-                session(each): StaffSession(
-                    session_id=session(each),
-                    device_id=each,
-                    staff_id=StaffId("mia"),
-                    event_id=EVENT,
-                    stall_id=STALL,
-                    expires_at=NOW + timedelta(hours=8),
-                    ended=session(each) in self.ended,
-                    staff_assigned=True,
+                session(each): replace(
+                    StaffSession(
+                        session_id=session(each),
+                        device_id=each,
+                        staff_id=StaffId("mia"),
+                        event_id=EVENT,
+                        stall_id=STALL,
+                        expires_at=NOW + timedelta(hours=8),
+                        ended=session(each) in self.ended,
+                        staff_assigned=True,
+                    ),
+                    **self.session_changes,
                 )
                 for each in tills
             },
             events={EVENT: EventTerms(EVENT, EUR, 20_000)},
             policies={
-                (each, 1): PolicyTerms((NOW_S + 86_400) * 1000, EVENT, STALL, 20_000, self.rules)
+                (each, 1): PolicyTerms(
+                    expires_at_ms=(NOW_S + 3600) * 1000,
+                    event_id=EVENT,
+                    stall_id=self.policy_stall,
+                    sale_max_in_cents=self.sale_max_in_cents,
+                    offline=self.rules,
+                )
                 for each in tills
             },
             payers={PayerId(f"payer-{number:09}"): user(number) for number in range(3)},
@@ -143,15 +165,18 @@ class World:
 
     def _present(self, request: BatchRequest, number: int) -> Presented:
         qr, digest = None, None
-        if isinstance(request, Deduct | OfflineAcceptance):
+        if isinstance(request, BalanceRequest | Deduct | OfflineAcceptance):
             sub, jti = request.wallet_qr.split("/")
             qr = CheckedQr(WalletToken(sub, jti, "n" * 12, NOW_S, NOW_S + 90), EVENT)
+            qr = self.qr or qr
+        if isinstance(request, Deduct | OfflineAcceptance):
+            jti = request.wallet_qr.split("/")[1]
             digest = SaleContent(EVENT, STALL, request.amount, request.lines, jti).digest()
         return Presented(
             request=request,
             request_hash="H" * 43,
             thumbprint="T" * 43,
-            arrived_at=NOW,
+            arrived_at=self.now,
             fresh_id=str(UUID(int=number + 1)),
             qr=qr,
             digest=digest,
@@ -235,3 +260,27 @@ def offline(sale: Deduct) -> OfflineAcceptance:
 def cancel(sale: Deduct) -> Cancel:
     recorded: dict[str, Any] = {name: getattr(sale, name) for name in Cancel.__struct_fields__}
     return Cancel(**recorded)
+
+
+def balance(at: int = 0, jti: str = "token-1") -> BalanceRequest:
+    return BalanceRequest(
+        session_id=session(till(at)), wallet_qr=deduct(jti=jti).wallet_qr, **_envelope(at)
+    )
+
+
+def sign_out(at: int = 0, of: int = 0) -> SignOut:
+    return SignOut(session_id=session(till(of)), **_envelope(at))
+
+
+def heartbeat(at: int = 0, policy_version: int = 1) -> Heartbeat:
+    said: dict[str, Any] = {"policy_version": policy_version, "firmware": "1", "queue": 0}
+    return Heartbeat(printer="ok", **said, **_envelope(at))
+
+
+def _envelope(at: int) -> dict[str, Any]:
+    return {
+        "device_id": till(at),
+        "key": "key-other".ljust(16, "-"),
+        "journal": JOURNAL,
+        "sent_at_ms": NOW_S * 1000,
+    }
