@@ -196,7 +196,9 @@ class Appliance:
             case do.ShowLight(light=light):
                 self._witness.see_light(self.device_id, light)
                 self._history.tally[f"light: {light}"] += 1
-            case do.MakeSound() | do.Print() | do.Look() | do.AccountForSale() | do.Note():
+            case do.Print(slip=slip):
+                self._witness.see_slip(self.device_id, slip)
+            case do.MakeSound() | do.Look() | do.AccountForSale() | do.Note():
                 pass
             case _:
                 assert_never(effect)
@@ -231,7 +233,7 @@ class Appliance:
     def _send(self, effect: do.SendRequest) -> RequestSigned:
         content = effect.content
         if isinstance(content, AskToDeduct):
-            self._witness.see_asked(self.device_id, content.key)
+            self._witness.see_asked(self.device_id, content.sale)
         is_of_sale = isinstance(content, AskToDeduct | AskToCancel)
         signed = self._notary.sign(
             content,

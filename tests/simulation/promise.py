@@ -24,7 +24,7 @@ def check_promise(world: World) -> None:
             raise world.history.broken("the journal disagrees with the ledger", *sale_key)
     for sale_key in postings:
         raise world.history.broken("a posting for a sale nobody began", *sale_key)
-    _check_tokens(world)
+    _check_postings(world)
     _check_wallets(world)
     _check_settled(world)
 
@@ -59,6 +59,8 @@ def _check_sale(world: World, sale_key: SaleKey, seen: Seen, postings: list[Post
         raise broken("a reversal of something else", *sale_key)
     if deducts and not seen.was_asked:
         raise broken("deducted before any QR was seen", *sale_key)
+    if any(each != f"railtix:receipt:{deducts[0].id}" for each in seen.receipts if deducts):
+        raise broken("a receipt for another sale", *sale_key)
     is_deducted = bool(deducts) and not refunds
     if is_deducted and not was_paid(seen):
         raise broken("deducted, though no light said so", *sale_key)
@@ -83,23 +85,19 @@ def _paid_by_journals(world: World) -> set[SaleKey]:
     return approved - ended
 
 
-def _check_tokens(world: World) -> None:
+def _check_postings(world: World) -> None:
     approvals: Counter[tuple[str, str]] = Counter()
     for each in world.cloud.store.ledger:
         posting = each.posting
+        sale_key = (posting.device_id or "", posting.idempotency_key)
+        if each.by_revoked:
+            raise world.history.broken("posted for a revoked appliance", *sale_key)
         if posting.type is not TransactionType.DEDUCT:
             continue
         assert each.token_id is not None, "no sale without a QR"
-        assert posting.device_id is not None, "no sale without an appliance"
         approvals[posting.user_id, each.token_id] += 1
         if approvals[posting.user_id, each.token_id] > 1:
-            raise world.history.broken(
-                "one QR, two approvals", posting.device_id, posting.idempotency_key
-            )
-        if each.by_revoked:
-            raise world.history.broken(
-                "posted for a revoked appliance", posting.device_id, posting.idempotency_key
-            )
+            raise world.history.broken("one QR, two approvals", *sale_key)
 
 
 def _check_wallets(world: World) -> None:

@@ -6,45 +6,49 @@ import pytest
 from tests.simulation.fair import hold_fair, seeds
 from tests.simulation.weather import PERFECT, WORST
 
-HAZARDS = {
-    "light: approved": 1000,
-    "light: declined": 200,
-    "light: refresh the QR": 100,
-    "light: fault: do not hand over": 100,
-    "deduct: token_already_used": 50,
-    "deduct: insufficient_funds": 50,
-    "deduct: same answer": 50,
-    "deduct: cancelled": 5,
-    "deduct: device_revoked": 1,
-    "cancel: reversed": 20,
-    "cancel: nothing to reverse": 20,
-    "cancel: same answer": 20,
-    "power cut": 50,
-    "disk fault": 20,
-    "crash before the commit": 20,
-    "crash between commit and replies": 20,
-    "slip: kept": 5,
-    "slip: not kept": 2,
-    "review ended": 1,
-    "silent cut": 20,
-    "new policy": 10,
-}
-"""What has to come about, and at least how often, or the promise was hardly put to the test."""
+HAZARDS = (
+    "light: approved",
+    "light: declined",
+    "light: refresh the QR",
+    "light: fault: do not hand over",
+    "deduct: token_already_used",
+    "deduct: insufficient_funds",
+    "deduct: device_revoked",
+    "deduct: same answer",
+    "deduct: cancelled",
+    "cancel: reversed",
+    "cancel: nothing to reverse",
+    "cancel: same answer",
+    "cancel: under_review",
+    "power cut",
+    "disk fault",
+    "crash before the commit",
+    "crash between commit and replies",
+    "slip: kept",
+    "slip: not kept",
+    "review ended",
+    "silent cut",
+    "new policy",
+    "session ended by the office",
+)
+"""What has to come about at least twice, or the promise was hardly put to the test."""
+
+WORST_FAIRS = 8
 
 
 @cache
-def _tally(seed: int) -> Counter[str]:
-    return hold_fair(seed)
+def _hold_worst_fair(seed: int) -> Counter[str]:
+    return hold_fair(seed, WORST)
 
 
 @pytest.mark.parametrize("seed", seeds(30))
 def test_the_light_never_lies(seed: int) -> None:
-    assert _tally(seed)["sales"] > 0
+    assert hold_fair(seed)["sales"] > 0
 
 
-@pytest.mark.parametrize("seed", seeds(6))
+@pytest.mark.parametrize("seed", seeds(WORST_FAIRS))
 def test_the_light_never_lies_when_everything_goes_wrong_at_once(seed: int) -> None:
-    assert hold_fair(seed, WORST)["sales"] > 0
+    assert _hold_worst_fair(seed)["sales"] > 0
 
 
 @pytest.mark.parametrize("seed", seeds(2))
@@ -55,9 +59,10 @@ def test_on_a_perfect_day_every_sale_gets_its_answer(seed: int) -> None:
 
 
 def test_the_same_seed_tells_the_same_story() -> None:
-    assert hold_fair(3, WORST) == hold_fair(3, WORST)
+    assert _hold_worst_fair(1) == hold_fair(1, WORST)
 
 
 def test_the_fairs_meet_every_hazard() -> None:
-    met = sum((_tally(seed) for seed in range(30)), Counter[str]())
-    assert {what: met[what] for what, least in HAZARDS.items() if met[what] < least} == {}
+    met = sum((_hold_worst_fair(seed) for seed in range(WORST_FAIRS)), Counter[str]())
+    assert [hazard for hazard in HAZARDS if met[hazard] < 2] == []
+    assert met["sales"] > 300

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from device.till.entries import SaleOpened
+from device.till.receipt import Qr, Slip
 from device.till.signals import Light
 from protocol.money import Money
 from tests.simulation.history import History
@@ -39,6 +40,8 @@ class Seen:
     went_dark: bool = False
     kept: bool | None = None
     """What staff answered to the slip after a power cut, last."""
+    receipts: list[str] = field(default_factory=list)
+    """What their QR codes say."""
     is_handed_over: bool = False
     """Where no light said anything: whether staff gave the goods all the same."""
 
@@ -53,10 +56,11 @@ class Witness:
     def meet(self, device_id: str, sale: SaleOpened) -> None:
         self.sales.setdefault((device_id, sale.key), Seen(sale.amount))
 
-    def see_asked(self, device_id: str, key: str) -> None:
+    def see_asked(self, device_id: str, sale: SaleOpened) -> None:
+        self.meet(device_id, sale)
         self._expect_a_word(device_id)
-        self.sales[device_id, key].was_asked = True
-        self._in_front[device_id] = (device_id, key)
+        self.sales[device_id, sale.key].was_asked = True
+        self._in_front[device_id] = (device_id, sale.key)
 
     def see_light(self, device_id: str, light: Light) -> None:
         sale_key = self._in_front.get(device_id)
@@ -72,6 +76,16 @@ class Witness:
         elif word is None and light not in _IN_BETWEEN:
             self._expect_a_word(device_id)
             self._in_front.pop(device_id, None)
+
+    def see_slip(self, device_id: str, slip: Slip) -> None:
+        """A receipt belongs to the sale whose green light shines beside it."""
+        receipts = [each.content for each in slip.lines if isinstance(each, Qr)]
+        if not receipts:
+            return
+        sale_key = self._in_front.get(device_id)
+        if sale_key is None or self.sales[sale_key].words[-1:] != [Word.PAID]:
+            raise self._history.broken("a receipt without a green light", device_id)
+        self.sales[sale_key].receipts += receipts
 
     def see_dark(self, device_id: str, *, hands_over: bool) -> None:
         """The power is gone; staff do as they think right with a sale that got no word."""

@@ -38,6 +38,7 @@ from tests.simulation.witness import Witness
 SELLING_MS: Final = 240_000
 SETTLING_MS: Final = 600_000
 SETTLE_STEP_MS: Final = 5_000
+CRASH: Final = "a part broke"
 STALLS: Final = ("bar", "grill")
 
 
@@ -118,7 +119,7 @@ class World:
         except PromiseBrokenError:
             raise
         except Exception as error:
-            raise self.history.broken(f"a part broke: {type(error).__name__}: {error}") from error
+            raise self.history.broken(f"{CRASH}: {type(error).__name__}: {error}") from error
 
     def _clear_up(self) -> None:
         """The storm is over: the network whole, the disks sound, everybody powered and sober."""
