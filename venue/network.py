@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
@@ -18,14 +20,24 @@ class Wire(Enum):
     WHOLE = auto()
     SWALLOWING_REPLIES = auto()
     """Requests arrive, replies do not: the worst moment to lose a network."""
+    SWALLOWING_REQUESTS = auto()
+    """What this end sends is lost; what is sent to it arrives."""
     SILENT = auto()
     """Nothing arrives either way, and nobody is told: a dead access point."""
     CUT = auto()
     """Connections break, and new ones are refused."""
 
 
+@dataclass
+class Traffic:
+    """Bytes of one direction, over all connections."""
+
+    carried: int = 0
+    lost: int = 0
+
+
 class Network:
-    """A TCP relay on loopback that stands between an appliance and the broker.
+    """A TCP relay on loopback that stands between one program and the server it calls.
 
     What was swallowed is lost for its connection (TLS notices the hole), so mending breaks the
     connections that lost bytes, as a real network would end them sooner or later.
@@ -34,8 +46,11 @@ class Network:
     def __init__(self, target_port: int) -> None:
         """Relay a port of our own, `port`, to `target_port` on this machine."""
         self.port: Final = free_port()
+        self.requests: Final = Traffic()
+        self.replies: Final = Traffic()
         self._target_port = target_port
         self._wire = Wire.WHOLE
+        self._needles: tuple[bytes, ...] = ()
         self._pipes: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -51,6 +66,16 @@ class Network:
     def swallow_replies(self) -> None:
         self._wire = Wire.SWALLOWING_REPLIES
 
+    def swallow_replies_after(self, *needles: bytes) -> None:
+        """Let requests through until one connection has sent all of these, in this order.
+
+        From then on replies are swallowed, the reply to the last of them first.
+        """
+        self._needles = needles
+
+    def swallow_requests(self) -> None:
+        self._wire = Wire.SWALLOWING_REQUESTS
+
     def silence(self) -> None:
         self._wire = Wire.SILENT
 
@@ -61,6 +86,7 @@ class Network:
     def mend(self) -> None:
         lost = self._wire is not Wire.WHOLE
         self._wire = Wire.WHOLE
+        self._needles = ()
         if lost:
             self._break_connections()
 
@@ -99,23 +125,55 @@ class Network:
         self._pipes |= {writer, far_writer}
         try:
             await asyncio.gather(
-                self._pump(reader, far_writer, Wire.SILENT),
-                self._pump(far_reader, writer, Wire.SWALLOWING_REPLIES, Wire.SILENT),
+                self._pump_requests(reader, far_writer),
+                self._pump_replies(far_reader, writer),
             )
         finally:
             for end in (writer, far_writer):
                 end.transport.abort()
             self._pipes -= {writer, far_writer}
 
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *lost_on: Wire
+    async def _pump_requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        armed: tuple[bytes, ...] = ()
+        unsaid: tuple[bytes, ...] = ()
+        said = b""
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            while chunk := await reader.read(CHUNK_BYTES):
+                if armed is not self._needles:
+                    armed = unsaid = self._needles
+                    said = b""
+                if unsaid:
+                    unsaid, said = _seek(unsaid, said + chunk)
+                    if not unsaid:
+                        self._wire = Wire.SWALLOWING_REPLIES
+                lost_on = (Wire.SWALLOWING_REQUESTS, Wire.SILENT)
+                await self._carry(chunk, writer, self.requests, lost_on)
+        writer.transport.abort()
+
+    async def _pump_replies(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         with contextlib.suppress(ConnectionError, TimeoutError):
             while chunk := await reader.read(CHUNK_BYTES):
-                if self._wire not in lost_on:
-                    writer.write(chunk)
-                    await writer.drain()
+                lost_on = (Wire.SWALLOWING_REPLIES, Wire.SILENT)
+                await self._carry(chunk, writer, self.replies, lost_on)
         writer.transport.abort()
+
+    async def _carry(
+        self,
+        chunk: bytes,
+        writer: asyncio.StreamWriter,
+        traffic: Traffic,
+        lost_on: Sequence[Wire],
+    ) -> None:
+        if self._wire in lost_on:
+            traffic.lost += len(chunk)
+            return
+        writer.write(chunk)
+        await writer.drain()
+        traffic.carried += len(chunk)
 
     def _break_connections(self) -> None:
         done = threading.Event()
@@ -130,3 +188,13 @@ class Network:
     def _abort_all(self) -> None:
         for writer in tuple(self._pipes):
             writer.transport.abort()
+
+
+def _seek(needles: tuple[bytes, ...], said: bytes) -> tuple[tuple[bytes, ...], bytes]:
+    """The needles not said so far, in their order, and what may hold the next one's beginning."""
+    for number, needle in enumerate(needles):
+        at = said.find(needle)
+        if at < 0:
+            return needles[number:], said[-len(needle) :]
+        said = said[at + len(needle) :]
+    return (), b""

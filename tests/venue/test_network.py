@@ -1,7 +1,8 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -39,6 +40,12 @@ def network(echo: int) -> Iterator[Network]:
 
 def connect(network: Network) -> socket.socket:
     return socket.create_connection(("127.0.0.1", network.port), timeout=5)
+
+
+def wait_until(it_is_so: Callable[[], bool]) -> None:
+    """The test's own time limit ends it."""
+    while not it_is_so():
+        time.sleep(0.01)
 
 
 def is_broken(peer: socket.socket) -> bool:
@@ -84,3 +91,29 @@ def test_a_wire_that_loses_bytes_tells_nobody_until_it_is_mended(
         network.mend()
         peer.settimeout(5)
         assert is_broken(peer)
+
+
+def test_lost_requests_never_reach_the_server_and_are_counted(network: Network) -> None:
+    with connect(network) as peer:
+        peer.sendall(b"hello")
+        assert peer.recv(10) == b"hello"
+        network.swallow_requests()
+        peer.sendall(b"anybody?")
+        wait_until(lambda: network.requests.lost == 8)
+        assert network.requests.carried == 5
+        assert (network.replies.carried, network.replies.lost) == (5, 0)
+        network.mend()
+        peer.settimeout(5)
+        assert is_broken(peer)
+
+
+def test_replies_are_lost_from_the_last_awaited_word_on(network: Network) -> None:
+    network.swallow_replies_after(b"INSERT", b"COMMIT")
+    with connect(network) as peer:
+        for said in (b"COMMIT", b"INSERT", b"COM"):
+            peer.sendall(said)
+            assert peer.recv(10) == said
+        peer.sendall(b"MIT")
+        wait_until(lambda: network.replies.lost == 3)
+        assert network.wire is Wire.SWALLOWING_REPLIES
+        assert (network.requests.carried, network.requests.lost) == (18, 0)
