@@ -92,10 +92,12 @@ class Venue:
         document: dict[str, Any] | None = None,
         doing: Doing | None = None,
         seed: int = 1,
+        relay_cloud: bool = False,
     ) -> None:
         """`folder`: where everything is kept; a temporary one that goes when the venue closes.
 
         `database`: a SQLAlchemy address; SQLite in the folder when there is none.
+        `relay_cloud`: the cloud reaches the broker through `cloud_network`, which can be cut.
         """
         self._temporary = folder is None
         self.folder: Final = folder or Path(tempfile.mkdtemp(prefix="railtix-venue-"))
@@ -104,11 +106,13 @@ class Venue:
         self.document: Final = DOCUMENT if document is None else document
         self._doing: Doing = doing or _silently
         self._seed = seed
+        self._relays_cloud = relay_cloud
         self._stack = ExitStack()
         self.appliances: list[Appliance] = []
         self.authority: Authority
         self.broker: Broker
         self.cloud: Program
+        self.cloud_network: Network
         self.base_url: str
         self.desk: OpsDesk
         self.badge: IssuedBadge
@@ -144,18 +148,31 @@ class Venue:
         """`railtix-cloud reconcile`'s verdict, from a process of its own."""
         return reconcile(self.cloud_config)
 
+    def start_cloud_again(self) -> None:
+        """After it ended, however it did; at the same address."""
+        self._ready_file.unlink(missing_ok=True)
+        self.cloud.start()
+
     @property
     def cloud_config(self) -> Path:
         return self.folder / "cloud.toml"
+
+    @property
+    def _ready_file(self) -> Path:
+        return self.folder / "cloud-ready.json"
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         names = [f"bar-north-{number}" for number in range(1, self._count + 1)]
         # The database is made while the certificates are.
-        broker_port = free_port()
+        broker_port = cloud_calls = free_port()
+        if self._relays_cloud:
+            self.cloud_network = Network(broker_port)
+            self._stack.callback(self.cloud_network.close)
+            cloud_calls = self.cloud_network.port
         background = self._stack.enter_context(ThreadPoolExecutor(1))
         worker = Credentials(self.folder / "authority" / "issued" / "cloud-worker-1")
-        token = background.submit(self._prepare_cloud, worker, broker_port)
+        token = background.submit(self._prepare_cloud, worker, cloud_calls)
         with self._doing("certificate authority") as said:
             self.authority = Authority(self.folder / "authority")
             server = self.authority.certify_server("broker")
@@ -192,7 +209,7 @@ class Venue:
         database = "" if self._database is None else f"database = {_quoted(self._database)}\n"
         self.cloud_config.write_text(
             f"state = {_quoted(self.folder / 'cloud')}\n{database}"
-            "[http]\nport = 0\n"
+            f"[http]\nport = {free_port()}\n"
             f'[broker]\nhost = "localhost"\nport = {broker_port}\n'
             f"certificate = {_quoted(worker.certificate)}\nkey = {_quoted(worker.key)}\n"
             f"authorities = {_quoted(worker.ca)}\n"
@@ -205,7 +222,7 @@ class Venue:
         return run_to_end([*CLOUD, "token", "create", "venue", *config]).strip()
 
     def _start_cloud(self, token: str) -> None:
-        ready_file = self.folder / "cloud-ready.json"
+        ready_file = self._ready_file
         self.cloud = Program(
             "railtix-cloud",
             [*CLOUD, "serve", "--config", self.cloud_config, "--ready-file", ready_file],
