@@ -111,7 +111,7 @@ def _read_places(connection: Connection, batch: Sequence[Presented]) -> _Places:
         for each in batch
     }
     places = _Places()
-    for row in _PLACES.run(connection, list(wanted)):
+    for row in _PLACES.run(connection, list(wanted)).all():
         device_id = DeviceId(row.device_id)
         places.appliances[device_id] = _appliance(row)
         if row.certificate_revoked_at is not None:
@@ -167,7 +167,7 @@ def _read_keys(
         return {}, {}
     keys: dict[DeviceKey, KnownKey] = {}
     posted: dict[tuple[str, str], DeviceKey] = {}
-    for row in _KEYS.run(connection, list(sales_keys)):
+    for row in _KEYS.run(connection, list(sales_keys)).all():
         device_key = (DeviceId(row.device_id), IdempotencyKey(row.key))
         keys[device_key] = KnownKey(
             KeyState(row.state), row.digest, decode_outcome(bytes(row.answer))
@@ -276,7 +276,7 @@ def _read_spent(
 ) -> frozenset[tuple[UserId, TokenId]]:
     if not wanted:
         return frozenset()
-    rows = _SPENT.run(connection, list(wanted))
+    rows = _SPENT.run(connection, list(wanted)).all()
     return frozenset((UserId(uuid_text(row.user_id)), TokenId(row.jti)) for row in rows)
 
 

@@ -53,7 +53,7 @@ def lock_wallets(connection: Connection, keys: Iterable[WalletKey]) -> dict[Wall
     if not wanted:
         return {}
     wallets: dict[WalletKey, Wallet] = {}
-    for row in _LOCK_WALLETS.run(connection, wanted):
+    for row in _LOCK_WALLETS.run(connection, wanted).all():
         user_id = UserId(uuid_text(row.user_id))
         balance = Money(row.balance_in_cents, row.currency)
         wallets[user_id, row.currency] = Wallet(user_id, balance, row.offline_frozen)
