@@ -4,7 +4,7 @@ import ssl
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from cryptography import x509
@@ -28,7 +28,7 @@ class CredentialsError(Exception):
 
 
 class _Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    policy_keys: tuple[NamedKey, ...]
+    policy_keys: Annotated[tuple[NamedKey, ...], msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True)

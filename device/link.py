@@ -66,6 +66,17 @@ def back_off_s(failures: int, chance: float) -> float:
     return min(BACK_OFF_MAX_S, 0.5 * 2.0 ** min(failures, 10)) * (0.5 + chance / 2)
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails: paho drops such a socket without closing it."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 class _Connection:
     """One client, from its first packet to its last."""
 
@@ -96,6 +107,7 @@ class Link:
         """`tell` is called from other threads and must return at once."""
         self._address = (host, port)
         self._device_id = device_id
+        tls_context.sslsocket_class = _TlsSocket
         self._tls_context = tls_context
         self._tell = tell
         self._firmware = firmware

@@ -139,7 +139,7 @@ class Runtime:
         self._scanned = Scanned("", 0.0, 0.0)
         self._timings: dict[str, SaleTiming] = {}
         self._lit_at = 0.0
-        self._reply_taken: tuple[float, int] | None = None
+        self._reply_cloud_us = 0
 
     def run(self, connect: Callable[[], None]) -> None:
         """Open the journal, then `connect`, then go on until `Stop`."""
@@ -218,9 +218,8 @@ class Runtime:
         if isinstance(reply, str):
             _log.warning("reply_refused", reason=reply)
             return
-        self._reply_taken = (self._clock(), reply.cloud_us)
+        self._reply_cloud_us = reply.cloud_us
         self.take(ReplyArrived(reply, arrived.payload.decode("ascii")))
-        self._reply_taken = None
 
     def _open_policy(self, payload: bytes) -> None:
         journaled = self._journal.standing.policy
@@ -280,8 +279,8 @@ class Runtime:
             if isinstance(entry, SaleAnswered | SaleCancelled) and entry.key in self._timings:
                 timing = self._timings[entry.key]
                 timing.journaling_at, timing.journaled_at = began_at, self._clock()
-                if isinstance(entry, SaleAnswered) and self._reply_taken is not None:
-                    timing.replied_at, timing.cloud_us = self._reply_taken
+                if isinstance(entry, SaleAnswered):
+                    timing.cloud_us = self._reply_cloud_us
         return None
 
     def _open_journal(self) -> JournalOpened | JournalFailed:

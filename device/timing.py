@@ -12,9 +12,8 @@ class SaleTiming:
     signing_at: float
     signed_at: float
     """Publishing comes after it: the cloud may be at work before the call returns."""
-    replied_at: float | None = None
-    """When the reply that decided was taken up; None where the till decided alone."""
     cloud_us: int = 0
+    """What the reply says the cloud took; 0 where the till decided alone."""
     journaling_at: float = 0.0
     journaled_at: float = 0.0
     lit_at: float = 0.0

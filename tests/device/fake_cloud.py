@@ -51,6 +51,16 @@ from venue.servers import Broker, Credentials
 
 POLICY_KEY = ec.generate_private_key(ec.SECP256R1())
 
+
+@dataclass(frozen=True)
+class Raw:
+    """A payload that reached the requests topic, whatever it is."""
+
+    payload: bytes
+    expiry_s: int | None
+    content_type: str | None
+
+
 Decide = Callable[[Request], Outcome | None]
 
 
@@ -103,6 +113,10 @@ class FakeCloud:
         self.decide: Decide = kindly
         self.received: queue.SimpleQueue[Received] = queue.SimpleQueue()
         self.everything: list[Received] = []
+        self.raw: list[Raw] = []
+        self.port = broker.port
+        self._came: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._statuses: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._broker = broker
         certificate = x509.load_pem_x509_certificate(appliance.certificate.read_bytes())
         key = certificate.public_key()
@@ -171,6 +185,15 @@ class FakeCloud:
             if isinstance(received.request, kind):
                 return received
 
+    def wait_for_raw(self, count: int, timeout_s: float = 10.0) -> None:
+        """Until so many more payloads have come."""
+        for _ in range(count):
+            self._came.get(timeout=timeout_s)
+
+    def wait_for_status(self, timeout_s: float = 20.0) -> bytes:
+        """The next word of the appliance, or of its last will, about itself."""
+        return self._statuses.get(timeout=timeout_s)
+
     def _on_connect(
         self,
         client: Client,
@@ -179,7 +202,7 @@ class FakeCloud:
         _reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        client.subscribe(topics.shared_requests("test-group"), qos=1)
+        client.subscribe([(topics.shared_requests("test-group"), 1), (topics.ALL_STATUS, 1)])
 
     def _on_subscribe(
         self,
@@ -193,12 +216,18 @@ class FakeCloud:
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         payload = bytes(message.payload)
+        if message.topic.endswith("/status"):
+            self._statuses.put(payload)
+            return
+        expiry_s = getattr(message.properties, "MessageExpiryInterval", None)
+        self.raw.append(Raw(payload, expiry_s, getattr(message.properties, "ContentType", None)))
+        self._came.put(True)
         verified = verify(Profile.REQUEST, payload, self._device_keys.get)
-        assert not isinstance(verified, SignatureRefusal), verified
+        if isinstance(verified, SignatureRefusal):
+            return
         request = decode_request(verified.payload)
         assert not isinstance(request, MessageRefusal), request
         assert message.topic == topics.requests(request.device)
-        expiry_s = getattr(message.properties, "MessageExpiryInterval", None)
         received = Received(request, payload, expiry_s)
         self.everything.append(received)
         self.received.put(received)

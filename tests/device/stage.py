@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC
 from functools import cache
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import structs
@@ -65,7 +66,7 @@ def named(kid: str, key: ec.EllipticCurvePrivateKey) -> NamedKey:
     return NamedKey(kid, public_key_to_text(key.public_key()))
 
 
-def a_policy(version: int = 1, **changes: object) -> Policy:
+def a_policy(version: int = 1, **changes: Any) -> Policy:
     policy = Policy(
         version=version,
         device_id=DEVICE,
