@@ -139,7 +139,13 @@ def serving(app: ASGIApp) -> Generator[str]:
     """The application behind a socket on a free port, until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(
-            uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                server_header=False,
+                timeout_graceful_shutdown=2,
+            )
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
