@@ -1,5 +1,6 @@
 """The appliance as a service: everything opened in order, and closed in the opposite one."""
 
+import logging
 import secrets
 import signal
 import sys
@@ -109,6 +110,7 @@ def _log_as_json() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
