@@ -1,0 +1,29 @@
+"""One running venue for all journeys of a pytest process: its bar is at rest for each test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.journeys.bar import Bar, Books, open_bar, staff_it
+from venue.stack import Venue
+
+
+@pytest.fixture(scope="session")
+def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venue]:
+    """mosquitto, the cloud on SQLite, and one appliance, each a program of its own."""
+    with open_bar(tmp_path_factory.mktemp("venue")) as venue:
+        yield venue
+
+
+@pytest.fixture(scope="session")
+def _bar(venue: Venue) -> Iterator[Bar]:
+    books = Books(f"sqlite:///{venue.folder / 'cloud' / 'cloud.sqlite'}")
+    yield Bar(venue, books, staff_it(venue))
+    books.close()
+
+
+@pytest.fixture
+def bar(_bar: Bar) -> Bar:
+    """Mia is signed in, the wire is whole, nothing is keyed or shown."""
+    _bar.come_to_rest()
+    return _bar
