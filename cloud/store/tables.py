@@ -30,7 +30,6 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     false,
-    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -325,11 +324,21 @@ staff_assignments = Table(
 )
 
 Index(
-    "uq_staff_assignments_place",
+    "uq_staff_assignments_stall",
     staff_assignments.c.staff_id,
     staff_assignments.c.event_id,
-    func.coalesce(staff_assignments.c.stall_id, ""),
+    staff_assignments.c.stall_id,
     unique=True,
+)
+
+# NULLs are distinct from one another: the assignment to a whole event needs a rule of its own.
+Index(
+    "uq_staff_assignments_event",
+    staff_assignments.c.staff_id,
+    staff_assignments.c.event_id,
+    unique=True,
+    sqlite_where=staff_assignments.c.stall_id.is_(None),
+    postgresql_where=staff_assignments.c.stall_id.is_(None),
 )
 
 badges = Table(
