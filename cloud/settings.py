@@ -143,6 +143,8 @@ def _explain(error: ValidationError) -> str:
     lines: list[str] = []
     for each in error.errors(include_input=False, include_url=False, include_context=False):
         name = ".".join(str(part) for part in each["loc"]) or "settings"
-        problem = "there is no such setting" if each["type"] == "extra_forbidden" else each["msg"]
+        problem = each["msg"].removeprefix("Value error, ")
+        if each["type"] == "extra_forbidden":
+            problem = "there is no such setting"
         lines.append(f"{name}: {problem}")
     return "\n".join(lines)
