@@ -93,14 +93,13 @@ def lose(till: Till, event: JournalFailed, now: Now) -> Step:
     before = till.phase
     at_stake = _sale_at_stake(till.phase, event)
     ended: tuple[Entry, ...] = ()
-    match at_stake:
-        case None:
-            pass
-        case sale, True:
-            # From memory: the journal may not tell it, and the request may have been published.
+    if at_stake is not None:
+        sale, may_be_published = at_stake
+        if may_be_published:
+            # From memory: the journal may not be able to tell it after a power cut.
             till, _ = post(till, AskToCancel(sale), now.monotonic_s)
             ended = (SaleCancelled(sale.key, CancelReason.JOURNAL_FAULT),)
-        case sale, False:
+        else:
             ended = (SaleAbandoned(sale.key),)
     unwritten = before.unwritten if isinstance(before, JournalBroken) else ()
     entries = (*unwritten, *_still_true(event.entries), *ended)
