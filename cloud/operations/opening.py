@@ -106,26 +106,28 @@ def open_requests(
     database: Database, remembered: Remembered, arrived: Sequence[Arrived]
 ) -> list[Opened | Unreadable | Unverified]:
     """Each request opened, or the name of what is wrong with it, in the same order."""
+    certificates: dict[str, Certificate] = {}
     missing: set[str] = set()
 
     def find_key(thumbprint: str) -> PublicKey | None:
-        certificate = remembered.certificates.get(thumbprint)
+        certificate = certificates.get(thumbprint) or remembered.certificates.get(thumbprint)
         if certificate is None:
             missing.add(thumbprint)
             return None
+        certificates[thumbprint] = certificate
         return certificate.public_key
 
     verified = [verify(Profile.REQUEST, each.token, find_key) for each in arrived]
     if missing:
         with database.reading() as connection:
-            remembered.learn_certificates(connection, missing)
+            certificates |= remembered.find_certificates(connection, missing)
         verified = [
             verify(Profile.REQUEST, each.token, find_key)
             if found is SignatureRefusal.UNKNOWN_KEY
             else found
             for each, found in zip(arrived, verified, strict=True)
         ]
-    return [_open(remembered, each, found) for each, found in zip(arrived, verified, strict=True)]
+    return [_open(certificates, each, found) for each, found in zip(arrived, verified, strict=True)]
 
 
 def present(keys: KeyRing, opened: Iterable[Opened]) -> list[Presented]:
@@ -134,11 +136,11 @@ def present(keys: KeyRing, opened: Iterable[Opened]) -> list[Presented]:
 
 
 def _open(
-    remembered: Remembered, arrived: Arrived, found: Verified | SignatureRefusal
+    certificates: dict[str, Certificate], arrived: Arrived, found: Verified | SignatureRefusal
 ) -> Opened | Unreadable | Unverified:
     if isinstance(found, SignatureRefusal):
         return Unverified(arrived, UnverifiedReason(found.value))
-    certificate: Certificate = remembered.certificates[found.key_id]
+    certificate = certificates[found.key_id]
     device_id = certificate.device_id
     if arrived.device_id is not None and arrived.device_id != device_id:
         return Unverified(arrived, UnverifiedReason.ANOTHERS_TOPIC, device_id)

@@ -1,6 +1,6 @@
 """Reads a batch's facts, under its locks, in a number of statements that does not grow with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ from protocol.ids import (
     DeviceId,
     EventId,
     IdempotencyKey,
+    PayerId,
     SessionId,
     StaffId,
     StallId,
@@ -64,9 +65,19 @@ def gather_facts(
     places = _read_places(connection, batch)
     keys, sales = _read_keys(connection, batch)
     reviews = _read_reviews(connection, batch)
-    _learn(connection, remembered, batch)
+    policies = remembered.find_policies(
+        connection,
+        (
+            (each.request.device, each.request.policy_version)
+            for each in batch
+            if isinstance(each.request, Deduct | OfflineAcceptance)
+        ),
+    )
+    payers = remembered.find_payers(
+        connection, (each.qr.token.payer_id for each in batch if isinstance(each.qr, CheckedQr))
+    )
 
-    paying = _find_payers(remembered, batch, places.events)
+    paying = _find_paying(payers, batch, places.events)
     reversing = {(sale.user_id, sale.amount.currency) for sale in sales.values()}
     wallets = lock_wallets(
         connection, {(user, currency) for user, currency, _ in paying} | reversing
@@ -82,8 +93,8 @@ def gather_facts(
         reviews=reviews,
         sessions=places.sessions,
         events=places.events,
-        policies=remembered.policies,
-        payers=remembered.payers,
+        policies=policies,
+        payers=payers,
         wallets=wallets,
         spent=spent,
     )
@@ -241,22 +252,8 @@ def _read_reviews(connection: Connection, batch: Sequence[Presented]) -> dict[De
     }
 
 
-def _learn(connection: Connection, remembered: Remembered, batch: Sequence[Presented]) -> None:
-    remembered.learn_payers(
-        connection, (each.qr.token.payer_id for each in batch if isinstance(each.qr, CheckedQr))
-    )
-    remembered.learn_policies(
-        connection,
-        (
-            (each.request.device, each.request.policy_version)
-            for each in batch
-            if isinstance(each.request, Deduct | OfflineAcceptance)
-        ),
-    )
-
-
-def _find_payers(
-    remembered: Remembered, batch: Sequence[Presented], known: dict[EventId, EventTerms]
+def _find_paying(
+    payers: Mapping[PayerId, UserId], batch: Sequence[Presented], known: dict[EventId, EventTerms]
 ) -> set[tuple[UserId, str, TokenId]]:
     """Whose wallets the batch may touch, in which currency, and by which QR."""
     paying: set[tuple[UserId, str, TokenId]] = set()
@@ -264,7 +261,7 @@ def _find_payers(
         if not isinstance(each.qr, CheckedQr):
             continue
         event = known.get(each.qr.event_id)
-        user_id = remembered.payers.get(each.qr.token.payer_id)
+        user_id = payers.get(each.qr.token.payer_id)
         # Without the event there is no session of it either, so nothing will be decided by money.
         if event is not None and user_id is not None:
             paying.add((user_id, event.currency, each.qr.token.token_id))

@@ -4,10 +4,10 @@ Nothing that can be revoked is answered from here: a certificate's and an applia
 session and an assignment are read in each transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Executable, Integer, String, select
@@ -25,6 +25,9 @@ _REMEMBERED_MAX: Final = 100_000
 """Of each kind; then that kind is forgotten and learnt anew: a bound, not a strategy."""
 
 PolicyKey = tuple[DeviceId, int]
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +48,57 @@ class Remembered:
     payers: dict[PayerId, UserId] = field(default_factory=dict[PayerId, UserId])
     policies: dict[PolicyKey, PolicyTerms] = field(default_factory=dict[PolicyKey, PolicyTerms])
 
-    def learn_certificates(self, connection: Connection, thumbprints: Iterable[str]) -> None:
-        """Read those not known yet; one that does not exist is looked for again next time."""
-        missing = {(each,) for each in thumbprints if each not in self.certificates}
-        if not missing:
-            return
-        _bound(self.certificates)
-        for row in _CERTIFICATES.run(connection, list(missing)):
+    def find_certificates(
+        self, connection: Connection, thumbprints: Iterable[str]
+    ) -> dict[str, Certificate]:
+        """Those that exist; one that does not is looked for again next time."""
+        wanted = set(thumbprints)
+        known = _recall(self.certificates, wanted)
+        missing = [(each,) for each in wanted - known.keys()]
+        found: dict[str, Certificate] = {}
+        for row in _CERTIFICATES.run(connection, missing) if missing else ():
             public_key = public_key_from_text(row.spki)
             assert public_key is not None, f"certificate {row.thumbprint} holds no P-256 key"
-            self.certificates[row.thumbprint] = Certificate(
+            found[row.thumbprint] = Certificate(
                 DeviceId(row.device_id), public_key, row.not_before, row.not_after
             )
+        _remember(self.certificates, found)
+        return known | found
 
-    def learn_payers(self, connection: Connection, payer_ids: Iterable[PayerId]) -> None:
-        missing = {(each,) for each in payer_ids if each not in self.payers}
-        if not missing:
-            return
-        _bound(self.payers)
-        for row in _PAYERS.run(connection, list(missing)):
-            self.payers[PayerId(row.payer_id)] = UserId(uuid_text(row.user_id))
+    def find_payers(
+        self, connection: Connection, payer_ids: Iterable[PayerId]
+    ) -> dict[PayerId, UserId]:
+        wanted = set(payer_ids)
+        known = _recall(self.payers, wanted)
+        missing = [(each,) for each in wanted - known.keys()]
+        found: dict[PayerId, UserId] = {}
+        for row in _PAYERS.run(connection, missing) if missing else ():
+            found[PayerId(row.payer_id)] = UserId(uuid_text(row.user_id))
+        _remember(self.payers, found)
+        return known | found
 
-    def learn_policies(self, connection: Connection, keys: Iterable[PolicyKey]) -> None:
-        missing: Sequence[PolicyKey] = list({each for each in keys if each not in self.policies})
-        if not missing:
-            return
-        _bound(self.policies)
-        for row in _POLICIES.run(connection, missing):
-            self.policies[DeviceId(row.device_id), row.version] = _terms(row.jws)
+    def find_policies(
+        self, connection: Connection, keys: Iterable[PolicyKey]
+    ) -> dict[PolicyKey, PolicyTerms]:
+        wanted = set(keys)
+        known = _recall(self.policies, wanted)
+        missing = list(wanted - known.keys())
+        found: dict[PolicyKey, PolicyTerms] = {}
+        for row in _POLICIES.run(connection, missing) if missing else ():
+            found[DeviceId(row.device_id), row.version] = _terms(row.jws)
+        _remember(self.policies, found)
+        return known | found
+
+
+def _recall(remembered: dict[_K, _V], wanted: set[_K]) -> dict[_K, _V]:
+    """A copy of what is known of these: another thread may forget it all at any time."""
+    return {key: value for key in wanted if (value := remembered.get(key)) is not None}
+
+
+def _remember(remembered: dict[_K, _V], found: dict[_K, _V]) -> None:
+    if len(remembered) + len(found) > _REMEMBERED_MAX:
+        remembered.clear()
+    remembered.update(found)
 
 
 def _terms(jws: str) -> PolicyTerms:
@@ -87,11 +113,6 @@ def _terms(jws: str) -> PolicyTerms:
         sale_max_in_cents=policy.sale_max_in_cents,
         offline=policy.offline,
     )
-
-
-def _bound(remembered: dict[Any, Any]) -> None:
-    if len(remembered) >= _REMEMBERED_MAX:
-        remembered.clear()
 
 
 def _select_certificates(wanted: FromClause) -> Executable:
