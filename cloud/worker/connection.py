@@ -1,26 +1,42 @@
-"""The worker's line to the broker: MQTT 5 over mutual TLS; its callbacks only hand on."""
+"""The worker's line to the broker: MQTT 5 over mutual TLS, on one thread of its own."""
 
+import secrets
+import select
+import selectors
 import socket
+import ssl
 import threading
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from ssl import TLSVersion, create_default_context
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, Self, assert_never
 
 import structlog
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTMessageInfo
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
+from cloud.worker.mqtt5 import (
+    FAILURE,
+    Acknowledged,
+    Closed,
+    Connected,
+    Message,
+    ProtocolError,
+    Session,
+    Subscribed,
+    Unsubscribed,
+)
 from protocol import topics
 
-KEEPALIVE_S: Final = 15
-RECONNECT_MAX_S: Final = 15
-SEND_TIMEOUT_S: Final = 5.0
-RECEIVE_MAX: Final = 2000
-"""Requests the broker may hand over before they are acknowledged, each way."""
+KEEP_ALIVE_S: Final = 15
+CONNECT_TIMEOUT_S: Final = 10.0
+RECONNECT_MAX_S: Final = 15.0
+GOODBYE_S: Final = 5.0
+"""How long leaving may take: for the broker's answers to what was sent last."""
+_READ_BYTES: Final = 64 * 1024
+_CHANCE: Final = secrets.SystemRandom()
 
 _log = structlog.stdlib.get_logger("cloud.worker")
 
@@ -40,40 +56,48 @@ class BrokerAddress(Protocol):
     def authorities(self) -> Path: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A publish that somebody waits for: the broker's reason code."""
+
+    reason: Future[int]
+
+
 class BrokerConnection:
     """Connects, and connects again; subscribed whenever it is connected.
 
     `group` is the workers' secret (docs/decisions/0011): it is never logged.
 
-    `take` runs on the network thread for each request: it must return at once. `on_subscribed`
-    too: the broker may have been restarted and know nothing of what it held for us.
+    `take` gets the requests that have arrived since it last returned, at most `batch_size_max`,
+    and answers them by `publish`; they are acknowledged when it returns, and until then the broker
+    hands over no more than that. It runs on the connection's own thread, and so does
+    `on_subscribed`: the broker may have been restarted and know nothing of what it held for us.
     """
 
     def __init__(
         self,
         address: BrokerAddress,
         group: str,
-        take: Callable[[MQTTMessage], None],
+        take: Callable[[Sequence[Message]], None],
         on_subscribed: Callable[[], None],
+        batch_size_max: int,
     ) -> None:
         self._address = address
         self._requests = topics.shared_requests(group)
         self._take = take
         self._on_subscribed = on_subscribed
+        self._batch_size_max = batch_size_max
         self._subscribed = threading.Event()
-        self._last_sent: MQTTMessageInfo | None = None
-        # The broker names the client after its certificate (`use_username_as_clientid`).
-        self._client = Client(
-            CallbackAPIVersion.VERSION2, client_id="", protocol=MQTTProtocolVersion.MQTTv5
-        )
-        self._client.tls_set_context(_tls(address))  # pyright: ignore[reportUnknownMemberType]  # untyped in paho
-        self._client.reconnect_delay_set(1, RECONNECT_MAX_S)
-        self._client.max_inflight_messages_set(RECEIVE_MAX)
-        self._client.on_socket_open = _send_at_once
-        self._client.on_connect = self._connected
-        self._client.on_subscribe = self._subscribe_answered
-        self._client.on_disconnect = self._disconnected
-        self._client.on_message = self._message
+        self._unsubscribed = threading.Event()
+        self._leaving = threading.Event()
+        self._closing = threading.Event()
+        self._outbox: deque[tuple[str, bytes, bool, _Asked | None]] = deque()
+        # A byte through this pair ends the thread's wait.
+        self._bell, self._ear = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ear.setblocking(False)
+        self._keep_alive_s = KEEP_ALIVE_S
+        self._thread = threading.Thread(target=self._run, name="broker")
 
     @property
     def is_subscribed(self) -> bool:
@@ -84,100 +108,216 @@ class BrokerConnection:
 
     def start(self) -> None:
         """Connect in the background, however long the broker takes to be there."""
-        properties = Properties(PacketTypes.CONNECT)
-        properties.ReceiveMaximum = RECEIVE_MAX
-        self._client.connect_async(
-            self._address.host,
-            self._address.port,
-            KEEPALIVE_S,
-            clean_start=True,
-            properties=properties,
-        )
-        self._client.loop_start()
+        self._thread.start()
 
     def stop_taking(self) -> None:
-        """Leave the shared subscription: the broker hands new requests to other workers."""
+        """Leave the shared subscription: the broker hands new requests to other workers.
+
+        Returns once every request that was handed over before has been taken and answered.
+        """
+        self._leaving.set()
+        self._ring()
         if self._subscribed.is_set():
-            self._client.unsubscribe(self._requests)
+            self._unsubscribed.wait(GOODBYE_S)
 
     def close(self) -> None:
-        """Send what is queued, then disconnect.
-
-        Only once the last reply is acknowledged: paho closes the socket at once, and what the
-        broker has not read by then is lost with it.
-        """
-        if self._last_sent is not None and self._subscribed.is_set():
-            self._wait_for(self._last_sent, SEND_TIMEOUT_S)
-        self._client.disconnect()
-        self._client.loop_stop()
+        """Send what is queued, then disconnect."""
+        self._closing.set()
+        self._ring()
+        self._thread.join()
+        self._bell.close()
+        self._ear.close()
 
     def publish(self, topic: str, payload: str) -> None:
-        """QoS 1, queued for the network thread; lost with the connection: a reply is asked for
-        again."""
-        self._last_sent = self._client.publish(topic, payload, qos=1)
+        """QoS 1, from any thread; lost with the connection: a reply is asked for again."""
+        self._outbox.append((topic, payload.encode(), False, None))
+        if threading.current_thread() is not self._thread:
+            self._ring()
 
     def publish_and_wait(self, topic: str, payload: str, timeout_s: float) -> bool:
-        """Retained; whether the broker has acknowledged it in time."""
-        return self._wait_for(self._client.publish(topic, payload, qos=1, retain=True), timeout_s)
-
-    def _wait_for(self, sent: MQTTMessageInfo, timeout_s: float) -> bool:
+        """Retained; whether the broker has acknowledged it in time. Not from `take`."""
+        reason: Future[int] = Future()
+        self._outbox.append((topic, payload.encode(), True, _Asked(reason)))
+        self._ring()
         try:
-            sent.wait_for_publish(timeout_s)
-        except (RuntimeError, ValueError):
-            # Not connected, or the queue is full.
+            return reason.result(timeout_s) < FAILURE
+        except (TimeoutError, ConnectionError):
+            # The next round tries again.
             return False
-        return sent.is_published()
 
-    def _connected(
-        self,
-        client: Client,
-        _userdata: Any,
-        _flags: ConnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
+    def _ring(self) -> None:
+        # A full pair rings already.
+        with suppress(BlockingIOError):
+            self._bell.send(b"\x00")
+
+    def _run(self) -> None:
+        delay_s = 1.0
+        while not self._closing.is_set():
+            self._forget()
+            try:
+                with _Wire(self._address) as wire:
+                    self._hold(wire)
+            except (OSError, ProtocolError) as error:
+                _log.warning("disconnected", error=type(error).__name__, reason=str(error))
+            if self._subscribed.is_set():
+                self._subscribed.clear()
+                delay_s = 1.0
+            # Never all workers at the same moment.
+            self._closing.wait(delay_s * _CHANCE.uniform(0.5, 1.0))
+            delay_s = min(delay_s * 2, RECONNECT_MAX_S)
+        self._forget()
+
+    def _hold(self, wire: "_Wire") -> None:
+        """One connection, from CONNECT to its end. Raises OSError and ProtocolError."""
+        session = Session()
+        self._keep_alive_s = KEEP_ALIVE_S
+        session.connect(keep_alive_s=KEEP_ALIVE_S, receive_max=self._batch_size_max)
+        sent_at = heard_at = began_at = _clock()
+        left = False
+        closing_since: float | None = None
+        with selectors.DefaultSelector() as selector:
+            selector.register(wire, selectors.EVENT_READ)
+            selector.register(self._ear, selectors.EVENT_READ)
+            while True:
+                self._post(session)
+                if self._leaving.is_set() and self._subscribed.is_set() and not left:
+                    session.unsubscribe(self._requests)
+                    left = True
+                now = _clock()
+                if self._closing.is_set():
+                    closing_since = closing_since or now
+                    if session.is_settled or now - closing_since > GOODBYE_S:
+                        session.disconnect()
+                        wire.send(session.to_send())
+                        return
+                if now - sent_at >= self._keep_alive_s:
+                    session.ping()
+                packets = session.to_send()
+                if packets:
+                    wire.send(packets)
+                    sent_at = now
+                ready = selector.select(0.2 if closing_since else self._keep_alive_s / 3)
+                if any(key.fileobj is wire for key, _ in ready):
+                    heard_at = _clock()
+                    self._listen(session, wire.read())
+                elif _clock() - heard_at > self._keep_alive_s * 1.5:
+                    raise TimeoutError("the broker is silent")
+                elif not self._subscribed.is_set() and _clock() - began_at > CONNECT_TIMEOUT_S:
+                    raise TimeoutError("the broker does not let us in")
+
+    def _listen(self, session: Session, arrived: bytes) -> None:
+        requests: list[Message] = []
+        for event in session.receive(arrived):
+            if isinstance(event, Message):
+                requests.append(event)
+                continue
+            if isinstance(event, Unsubscribed):
+                # Those who wait for it rely on everything before it being answered.
+                self._answer(session, requests)
+                requests = []
+            self._note(session, event)
+        self._answer(session, requests)
+
+    def _note(
+        self, session: Session, event: Connected | Subscribed | Unsubscribed | Acknowledged | Closed
     ) -> None:
-        if reason.is_failure:
-            _log.warning("broker_refused", reason=str(reason))
-            return
-        client.subscribe(self._requests, qos=1)
+        match event:
+            case Acknowledged(token=_Asked(reason=asked), reason=reason):
+                asked.set_result(reason)
+            case Acknowledged(reason=reason):
+                if reason >= FAILURE:
+                    _log.warning("reply_refused", reason=reason)
+            case Connected(reason=reason, keep_alive_s=wanted_s):
+                if reason >= FAILURE:
+                    raise ProtocolError(f"the broker refused us: {reason:#x}")
+                if self._leaving.is_set():
+                    raise ConnectionAbortedError("leaving")
+                self._keep_alive_s = wanted_s or KEEP_ALIVE_S
+                session.subscribe(self._requests)
+            case Subscribed(reason=reason):
+                if reason >= FAILURE:
+                    raise ProtocolError(f"the broker refused the subscription: {reason:#x}")
+                _log.info("subscribed", host=self._address.host, port=self._address.port)
+                self._subscribed.set()
+                self._on_subscribed()
+            case Unsubscribed():
+                self._unsubscribed.set()
+            case Closed(reason=reason):
+                raise ProtocolError(f"the broker ended the connection: {reason:#x}")
+            case _:
+                assert_never(event)
 
-    def _subscribe_answered(
-        self,
-        _client: Client,
-        _userdata: Any,
-        _mid: int,
-        reasons: list[ReasonCode],
-        _properties: Properties | None,
-    ) -> None:
-        if any(reason.is_failure for reason in reasons):
-            _log.error("subscription_refused", reasons=[str(reason) for reason in reasons])
-            return
-        _log.info("subscribed", host=self._address.host, port=self._address.port)
-        self._subscribed.set()
-        self._on_subscribed()
+    def _answer(self, session: Session, requests: Sequence[Message]) -> None:
+        # The broker was told how many to hand over at once; mosquitto 2.0 may exceed it.
+        for start in range(0, len(requests), self._batch_size_max):
+            batch = requests[start : start + self._batch_size_max]
+            self._take(batch)
+            for each in batch:
+                session.acknowledge(each)
 
-    def _disconnected(
-        self,
-        _client: Client,
-        _userdata: Any,
-        _flags: DisconnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        self._subscribed.clear()
-        _log.info("disconnected", reason=str(reason))
+    def _post(self, session: Session) -> None:
+        """Hand the session what was published since, whoever did it."""
+        with suppress(BlockingIOError):
+            self._ear.recv(_READ_BYTES)
+        while self._outbox:
+            topic, payload, retain, asked = self._outbox.popleft()
+            session.publish(topic, payload, retain=retain, token=asked)
 
-    def _message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
-        self._take(message)
+    def _forget(self) -> None:
+        """What was to be sent on a connection that has ended was lost with it."""
+        while self._outbox:
+            _, _, _, asked = self._outbox.popleft()
+            if asked is not None:
+                asked.reason.set_exception(ConnectionError("not connected"))
 
 
-def _tls(address: BrokerAddress) -> Any:
-    context = create_default_context(cafile=str(address.authorities))
-    context.minimum_version = TLSVersion.TLSv1_2
-    context.load_cert_chain(str(address.certificate), str(address.key))
-    return context
+class _Wire:
+    """A TLS socket that is read without waiting and written as a whole."""
+
+    def __init__(self, address: BrokerAddress) -> None:
+        """Raises OSError where the broker is not there, or not who it should be."""
+        context = ssl.create_default_context(cafile=str(address.authorities))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(str(address.certificate), str(address.key))
+        plain = socket.create_connection((address.host, address.port), CONNECT_TIMEOUT_S)
+        try:
+            # Nagle against delayed acks costs 80 ms a round trip (FACTS.md).
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = context.wrap_socket(plain, server_hostname=address.host)
+        except BaseException:
+            plain.close()
+            raise
+        self._socket.setblocking(False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def read(self) -> bytes:
+        """All that has arrived. Raises ConnectionError at the end of the stream."""
+        arrived: list[bytes] = []
+        with suppress(ssl.SSLWantReadError):
+            while chunk := self._socket.recv(_READ_BYTES):
+                arrived.append(chunk)
+            if not arrived:
+                raise ConnectionError("the broker hung up")
+        return b"".join(arrived)
+
+    def send(self, packets: bytes) -> None:
+        """Raises TimeoutError where the broker does not read."""
+        unsent = memoryview(packets)
+        while unsent:
+            try:
+                unsent = unsent[self._socket.send(unsent) :]
+            except ssl.SSLWantWriteError:
+                if not select.select([], [self._socket], [], CONNECT_TIMEOUT_S)[1]:
+                    raise TimeoutError("the broker does not read") from None
 
 
-def _send_at_once(_client: Client, _userdata: Any, opened: Any) -> None:
-    # Nagle against delayed acks costs 80 ms a round trip (FACTS.md).
-    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def _clock() -> float:
+    return time.monotonic()  # noqa: TID251  # a connection is an edge

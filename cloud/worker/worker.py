@@ -1,14 +1,13 @@
 """The worker: batches of requests in, signed replies out; what is not committed is not said."""
 
-import queue
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from paho.mqtt.client import MQTTMessage
 from sqlalchemy.exc import DBAPIError
 
 from cloud.operations.opening import Arrived, Opened, open_requests
@@ -28,11 +27,10 @@ from cloud.store.policy_post import (
     read_unpublished,
 )
 from cloud.worker.connection import BrokerAddress, BrokerConnection
+from cloud.worker.mqtt5 import Message
 from protocol import topics
 
 BATCH_SIZE_MAX: Final = 256
-WAITING_MAX: Final = 20_000
-"""Requests waiting for a batch; beyond it they are dropped, and appliances ask again."""
 POLICY_POLL_S: Final = 0.5
 PUBLISH_TIMEOUT_S: Final = 5.0
 STOP_TIMEOUT_S: Final = 20.0
@@ -49,23 +47,20 @@ class _Waiting:
 
 
 class Worker:
-    """Runs in threads of its own: the network's, the batch's, the sign-ins', the policies'."""
+    """Runs in threads of its own: the broker's, which answers sales; sign-ins'; policies'."""
 
     def __init__(self, desk: Desk, broker: BrokerAddress) -> None:
         self._desk = desk
         self._connection = BrokerConnection(
-            broker, desk.keys.workers_group, self._take, self._subscribed
+            broker, desk.keys.workers_group, self._take, self._subscribed, BATCH_SIZE_MAX
         )
-        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._sign_ins = ThreadPoolExecutor(1, "sign-ins")
         self._stopping = threading.Event()
         self._all_policies_due = threading.Event()
-        self._batches = threading.Thread(target=self._answer_batches, name="batches")
         self._policies = threading.Thread(target=self._publish_policies, name="policies")
 
     def start(self) -> None:
         """Return at once; the broker may come later."""
-        self._batches.start()
         self._policies.start()
         self._connection.start()
 
@@ -75,8 +70,6 @@ class Worker:
             return
         self._stopping.set()
         self._connection.stop_taking()
-        self._waiting.put(None)
-        self._batches.join(STOP_TIMEOUT_S)
         self._sign_ins.shutdown()
         self._policies.join(STOP_TIMEOUT_S)
         self._connection.close()
@@ -90,43 +83,24 @@ class Worker:
         """For a health check: requests reach this worker now."""
         return self._connection.is_subscribed
 
-    def _take(self, message: MQTTMessage) -> None:
-        """On the network thread: note the time, and nothing else."""
-        if self._waiting.qsize() >= WAITING_MAX:
-            _log.warning("request_dropped", waiting=WAITING_MAX)
-            return
+    def _take(self, messages: Sequence[Message]) -> None:
+        """On the connection's thread: the next requests come when these are answered."""
         now = self._desk.now()
-        expiry_s = getattr(message.properties, "MessageExpiryInterval", None)
-        expires_at = None if expiry_s is None else now + timedelta(seconds=expiry_s)
-        arrived = Arrived(bytes(message.payload), topics.device_of(message.topic), now)
-        self._waiting.put(_Waiting(arrived, expires_at))
+        waiting = [
+            _Waiting(
+                Arrived(each.payload, topics.device_of(each.topic), now),
+                None if each.expiry_s is None else now + timedelta(seconds=each.expiry_s),
+            )
+            for each in messages
+        ]
+        try:
+            self._answer(waiting)
+        except Exception:  # noqa: BLE001  # logged; a fault must not end the thread all stalls wait for
+            _log.exception("batch_lost", requests=len(waiting))
 
     def _subscribed(self) -> None:
         # The broker keeps nothing across a restart, retained policies included.
         self._all_policies_due.set()
-
-    def _answer_batches(self) -> None:
-        while True:
-            first = self._waiting.get()
-            if first is None:
-                return
-            batch = [first]
-            ending = False
-            while len(batch) < BATCH_SIZE_MAX and not ending:
-                try:
-                    following = self._waiting.get_nowait()
-                except queue.Empty:
-                    break
-                if following is None:
-                    ending = True
-                else:
-                    batch.append(following)
-            try:
-                self._answer(batch)
-            except Exception:  # noqa: BLE001  # logged; a fault must not end the thread all stalls wait for
-                _log.exception("batch_lost", requests=len(batch))
-            if ending:
-                return
 
     def _answer(self, batch: list[_Waiting]) -> None:
         now = self._desk.now()
