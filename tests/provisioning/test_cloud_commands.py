@@ -1,0 +1,165 @@
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from device.hardware.scanner import read_qr
+from protocol.wallet_qr import read
+from provisioning.cli.app import app
+from venue.programs import Program
+from venue.servers import Authority
+
+EVENT = """
+id = "harbour"
+name = "Harbour Festival"
+currency = "EUR"
+timezone = "Europe/Dublin"
+ends_at = 2026-12-31T23:00:00Z
+
+[[stalls]]
+id = "bar-north"
+name = "Bar North"
+products = [{ number = 1, name = "Lager", price_in_cents = 550 }]
+
+[[stalls]]
+id = "grill"
+name = "Grill"
+
+[[staff]]
+id = "mia"
+name = "Mia Byrne"
+initials = "MB"
+"""
+
+
+class Ops:
+    """railtix-ops, asking a real cloud."""
+
+    def __init__(self, folder: Path, url: str, token: str) -> None:
+        self.folder = folder
+        self.environment: dict[str, str | None] = {
+            "RAILTIX_OPS_URL": url,
+            "RAILTIX_OPS_TOKEN": token,
+            "COLUMNS": "200",
+            "NO_PROXY": "*",
+        }
+        (folder / "event.toml").write_text(EVENT)
+
+    def run(self, *arguments: str | Path) -> Result:
+        words = [str(argument) for argument in arguments]
+        return CliRunner().invoke(app, words, env=self.environment)
+
+    def does(self, *arguments: str | Path) -> str:
+        ended = self.run(*arguments)
+        assert (ended.exit_code, ended.stderr) == (0, "")
+        return ended.stdout
+
+    def answers(self, *arguments: str | Path) -> Any:
+        return json.loads(self.does(*arguments, "--json"))
+
+
+@pytest.fixture
+def ops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ops]:
+    monkeypatch.chdir(tmp_path)
+    config, ready = tmp_path / "cloud.toml", tmp_path / "ready.json"
+    config.write_text(f'state = "{tmp_path / "state"}"\n[http]\nport = 0\n')
+    cloud = [sys.executable, "-m", "cloud"]
+    subprocess.run([*cloud, "migrate", "--config", config], check=True, capture_output=True)
+    made = subprocess.run(
+        [*cloud, "token", "create", "ana", "--config", config],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    argv = [*cloud, "serve", "--config", str(config), "--ready-file", str(ready)]
+    with Program("cloud", argv, tmp_path / "cloud.log", ready=ready.exists):
+        yield Ops(tmp_path, json.loads(ready.read_text())["url"], made.stdout.strip())
+
+
+def test_an_event_with_its_appliance_and_badge_is_set_up_by_commands(
+    ops: Ops, authority: Authority
+) -> None:
+    assert "harbour: created" in ops.does("event", "apply", "event.toml")
+    assert "nothing to change" in ops.does("event", "apply", "event.toml")
+    shown = ops.does("event", "show", "harbour")
+    for words in ("Harbour Festival", "Lager", "5.50", "Mia Byrne", "every stall"):
+        assert words in shown
+    (ops.folder / "again.json").write_text(json.dumps(ops.answers("event", "show", "harbour")))
+    assert "nothing to change" in ops.does("event", "apply", "again.json")
+    assert [event["event_id"] for event in ops.answers("event", "list")] == ["harbour"]
+
+    (credentials,) = authority.certify_devices("ops-till-1")
+    place = ("--event", "harbour", "--stall", "bar-north")
+    added = ops.does(
+        "device", "add", "ops-till-1", "--certificate", credentials.certificate, *place
+    )
+    assert "ops-till-1: active, bar-north at harbour" in added
+    assert "0 of 1" in ops.does("device", "list")
+    assert "Bar North at Harbour Festival" in ops.does("policy", "show", "ops-till-1")
+    moved = ops.answers("device", "move", "ops-till-1", "--event", "harbour", "--stall", "grill")
+    assert (moved["stall_id"], moved["policy_version"]) == ("grill", 2)
+    revoked = ops.answers("device", "revoke", "ops-till-1", "--reason", "lost at the gate")
+    assert revoked["status"] == "revoked"
+
+
+def test_a_badge_drawn_as_a_picture_or_in_the_terminal_is_read_by_the_scanner(ops: Ops) -> None:
+    ops.does("event", "apply", "event.toml")
+    said = ops.does("staff", "badge", "harbour", "mia", "--png", "badge.png", "--text", "badge.txt")
+    assert "PIN (shown this once): " in said
+    picture = Image.open(ops.folder / "badge.png").convert("L")
+    reading = read_qr(np.asarray(picture))
+    assert reading is not None
+    assert read(reading.text) == (ops.folder / "badge.txt").read_text()
+    for name in ("badge.png", "badge.txt"):
+        assert (ops.folder / name).stat().st_mode & 0o077 == 0
+    lines = ops.does("staff", "badge", "harbour", "mia").splitlines()
+    assert len([line for line in lines if "█" in line or "▀" in line or "▄" in line]) > 20
+
+
+def test_what_the_cloud_refuses_is_told_in_its_own_words(ops: Ops) -> None:
+    for arguments, said in (
+        (("event", "show", "nowhere"), "There is no event 'nowhere'."),
+        (("policy", "show", "nobody"), "No policy was ever issued"),
+        (("device", "revoke", "nobody", "--reason", "x"), "There is no appliance 'nobody'."),
+        (("device", "move", "NO", "--event", "e", "--stall", "s"), "device_id"),
+        (("device", "add", "x", "--certificate", "event.toml", "--event", "e"), "go together"),
+        (("device", "add", "x", "--certificate", "event.toml"), "no certificate in PEM form"),
+        (("staff", "badge", "harbour", "ghost"), "There is no member of staff 'ghost'."),
+    ):
+        ended = ops.run(*arguments)
+        assert ended.exit_code == 1
+        assert said in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_a_wrong_file_says_where(ops: Ops) -> None:
+    (ops.folder / "event.toml").write_text(EVENT.replace("price_in_cents = 550", "price = 5.5"))
+    ended = ops.run("event", "apply", "event.toml")
+    assert ended.exit_code == 1
+    assert "stalls.0.products.0.price" in ended.stderr
+    (ops.folder / "event.toml").write_text("id = \n")
+    assert "event.toml" in ops.run("event", "apply", "event.toml").stderr
+
+
+def test_without_a_token_or_a_cloud_the_command_says_what_to_do(ops: Ops) -> None:
+    token = str(ops.environment["RAILTIX_OPS_TOKEN"])
+    ops.environment["RAILTIX_OPS_TOKEN"] = None
+    assert "railtix-cloud token create" in ops.run("event", "list").stderr
+    (ops.folder / "token").write_text(token)
+    (ops.folder / "token").chmod(0o644)
+    assert "chmod 600" in ops.run("event", "list", "--token-file", "token").stderr
+    (ops.folder / "token").chmod(0o600)
+    assert ops.answers("event", "list", "--token-file", "token") == []
+    ops.environment["RAILTIX_OPS_TOKEN"] = token + "x"
+    refused = ops.run("event", "list")
+    assert "role ops is needed" in refused.stderr
+    assert token not in refused.stderr
+    ops.environment["RAILTIX_OPS_URL"] = "http://127.0.0.1:1"
+    assert "does not answer" in ops.run("event", "list").stderr
