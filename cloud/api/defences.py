@@ -10,6 +10,7 @@ from cloud.api.problems import problem
 BODY_BYTES_MAX: Final = 32 * 1024
 OPS_BODY_BYTES_MAX: Final = 1024 * 1024
 _OPS: Final = "/v1/ops/"
+_STATIC: Final = "/static/"
 
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -47,7 +48,10 @@ class Defences:
                 if b"content-security-policy" not in present:
                     extra.append((b"content-security-policy", CONTENT_SECURITY_POLICY.encode()))
                 if b"cache-control" not in present:
-                    extra.append((b"cache-control", b"no-store"))
+                    # Pages' parts are asked for again and mostly answered with 304; all else is
+                    # about somebody.
+                    caching = b"no-cache" if path.startswith(_STATIC) else b"no-store"
+                    extra.append((b"cache-control", caching))
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 

@@ -10,6 +10,7 @@ import pytest
 from cloud.store.database import Database
 from tests.cloud.floor import Floor
 from venue.programs import Program
+from venue.servers import Broker, Credentials
 
 
 class Installed:
@@ -151,6 +152,29 @@ def test_reconcile_names_the_wallet_that_is_not_its_sum(
     assert "off by 0.01 EUR" in told.stdout
     [difference] = json.loads(installed.run("reconcile", "--json").stdout)["differences"]
     assert (difference["balance_in_cents"], difference["sum_in_cents"]) == (651, 650)
+
+
+def test_a_worker_alone_is_ready_once_it_hears_the_appliances(
+    installed: Installed, broker: Broker, worker_credentials: list[Credentials]
+) -> None:
+    assert installed.run("migrate").returncode == 0
+    own = worker_credentials[0]
+    installed.config.write_text(
+        f'state = "{installed.folder / "state"}"\n[broker]\nport = {broker.port}\n'
+        f'certificate = "{own.certificate}"\nkey = "{own.key}"\nauthorities = "{own.ca}"\n'
+    )
+    argv = [sys.executable, "-m", "cloud", "worker", "--config", installed.config]
+    log = installed.folder / "worker.log"
+    ready = installed.ready
+    with Program("worker", [*argv, "--ready-file", ready], log, ready=ready.exists) as worker:
+        assert json.loads(ready.read_text()) == {"pid": worker.pid}
+        assert worker.stop() == 0
+
+
+def test_a_worker_without_a_broker_says_which_setting_is_missing(installed: Installed) -> None:
+    ended = installed.run("worker")
+    assert ended.returncode == 2
+    assert "broker: a worker needs the [broker] section" in ended.stderr
 
 
 def test_the_help_says_where_to_begin(installed: Installed) -> None:

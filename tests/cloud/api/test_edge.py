@@ -27,6 +27,18 @@ def test_every_answer_carries_the_defences(lone_edge: Edge, path: str) -> None:
     assert "server" not in headers
 
 
+def test_what_is_about_somebody_is_stored_nowhere(lone_edge: Edge) -> None:
+    attendee = lone_edge.sign_in()
+    wallet = lone_edge.http.get("/v1/wallet", headers=attendee.headers)
+    assert wallet.headers["cache-control"] == "no-store"
+    script = lone_edge.http.get("/static/wallet.js")
+    assert script.headers["cache-control"] == "no-cache"
+    again = lone_edge.http.get(
+        "/static/wallet.js", headers={"If-None-Match": script.headers["etag"]}
+    )
+    assert again.status_code == 304
+
+
 def test_pages_need_nothing_from_elsewhere(lone_edge: Edge) -> None:
     for path in ("/", "/static/wallet.css", "/static/wallet.js", "/static/code.js"):
         text = lone_edge.http.get(path).text
