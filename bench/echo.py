@@ -1,21 +1,19 @@
 """A bare round trip through the same broker: a request's bytes there, a reply's bytes back."""
 
-import socket
-import ssl
 import time
 from typing import Final
 
-from bench import mqtt5
-from bench.mqtt5 import Kind, Packet, ProtocolError, Wire
+from bench.wire import Wire
+from cloud.worker import mqtt5
+from cloud.worker.mqtt5 import Kind
 from protocol import topics
 from protocol.ids import DeviceId
-from venue.servers import Authority, Broker, Credentials, ops
+from venue.servers import Authority, Broker, ops
 
 WORKER: Final = "echo"
 _REQUEST: Final = b"q" * 1300
 """As long as a signed deduct, and below a signed approval."""
 _REPLY: Final = b"r" * 750
-_TIMEOUT_S: Final = 10.0
 
 
 class Echo:
@@ -30,15 +28,18 @@ class Echo:
         [till] = authority.certify_devices("echo-till")
         _admit(authority, broker, [*real_workers, worker.folder.name])
         device_id = DeviceId(till.folder.name)
-        self._spoken: Final = mqtt5.publish(topics.status(device_id), _REQUEST, 1, expiry_s=4)
-        self._answered: Final = mqtt5.publish(topics.replies(device_id), _REPLY, 1, expiry_s=4)
-        self._till: Final = _join(till, broker, topics.replies(device_id))
-        self._worker: Final = _join(worker, broker, topics.status(device_id))
+        self._spoken: Final = mqtt5.publish_packet(
+            topics.status(device_id), _REQUEST, 1, expiry_s=4
+        )
+        self._answered: Final = mqtt5.publish_packet(
+            topics.replies(device_id), _REPLY, 1, expiry_s=4
+        )
+        self._till: Final = Wire(till, broker.host, broker.port, topics.replies(device_id))
+        self._worker: Final = Wire(worker, broker.host, broker.port, topics.status(device_id))
 
     def close(self) -> None:
         for wire in (self._till, self._worker):
-            wire.send(mqtt5.disconnect())
-            wire.socket.close()
+            wire.close()
 
     def round_trip_ms(self) -> float:
         began_s = time.perf_counter()
@@ -61,29 +62,7 @@ def _admit(authority: Authority, broker: Broker, workers: list[str]) -> None:
     broker.take_crl()
 
 
-def _join(credentials: Credentials, broker: Broker, topic: str) -> Wire:
-    context = ssl.create_default_context(cafile=str(credentials.ca))
-    context.load_cert_chain(credentials.certificate, credentials.key)
-    plain = socket.create_connection((broker.host, broker.port), _TIMEOUT_S)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    wire = Wire(context.wrap_socket(plain, server_hostname=broker.host))
-    # Sales lie between two round trips, and may take their time.
-    wire.send(mqtt5.connect(credentials.folder.name, keep_alive_s=0))
-    _await(wire, Kind.CONNACK)
-    wire.send(mqtt5.subscribe(topic, 2))
-    _await(wire, Kind.SUBACK)
-    return wire
-
-
 def _take(wire: Wire) -> bytes:
     """Wait for the other's message; returns its acknowledgement."""
-    return mqtt5.acknowledge(mqtt5.read_publish(_await(wire, Kind.PUBLISH).body)[0])
-
-
-def _await(wire: Wire, kind: Kind) -> Packet:
-    while True:
-        for packet in wire.packets():
-            if packet.kind == kind:
-                return packet
-            if packet.kind != Kind.PUBACK or mqtt5.reason_of(packet) >= 0x80:
-                raise ProtocolError(f"unexpected packet {packet.kind:#x}")
+    message = mqtt5.read_message(wire.expect(Kind.PUBLISH))
+    return mqtt5.acknowledge_packet(message.packet_id)

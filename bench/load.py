@@ -2,20 +2,18 @@
 later, so that the generator takes little of the machine it measures."""
 
 import selectors
-import socket
-import ssl
 import time
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from bench import mqtt5
 from bench.fair import Appliance, SignedSale
-from bench.mqtt5 import Kind, Packet, ProtocolError, Wire
+from bench.wire import Wire
+from cloud.worker import mqtt5
+from cloud.worker.mqtt5 import FAILURE, Kind, ProtocolError
 from protocol import topics
 
-CONNECT_TIMEOUT_S: Final = 20.0
 REPLY_TIMEOUT_S: Final = 15.0
 """A request without a reply by then has failed: nothing is sent twice here."""
 _EXPIRY_S: Final = 4
@@ -46,24 +44,20 @@ class _Till:
     """One appliance's connection and its stack of encoded publishes."""
 
     def __init__(self, appliance: Appliance, port: int) -> None:
-        context = ssl.create_default_context(cafile=str(appliance.credentials.ca))
-        context.load_cert_chain(appliance.credentials.certificate, appliance.credentials.key)
-        plain = socket.create_connection(("localhost", port), CONNECT_TIMEOUT_S)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.wire: Final = Wire(context.wrap_socket(plain, server_hostname="localhost"))
+        replies = topics.replies(appliance.device_id)
+        self.wire: Final = Wire(appliance.credentials, "localhost", port, replies)
         self.device_id: Final = appliance.device_id
         self.waiting: list[bytes] = []
         self.replies: list[Answered] = []
         self.sent_s: list[float] = []
         self.in_flight = 0
         self.refused = 0
-        self._greet()
         self.wire.socket.setblocking(False)
 
     def load(self, sales: Sequence[SignedSale]) -> None:
         topic = topics.requests(self.device_id)
         self.waiting = [
-            mqtt5.publish(topic, sale.jws, 1 + number % _PACKET_IDS, expiry_s=_EXPIRY_S)
+            mqtt5.publish_packet(topic, sale.jws, 1 + number % _PACKET_IDS, expiry_s=_EXPIRY_S)
             for number, sale in enumerate(sales)
         ]
         self.waiting.reverse()
@@ -88,32 +82,15 @@ class _Till:
         for packet in self.wire.packets():
             match packet.kind:
                 case Kind.PUBLISH:
-                    packet_id, payload = mqtt5.read_publish(packet.body)
-                    self.replies.append(Answered(payload, time.perf_counter()))
+                    message = mqtt5.read_message(packet)
+                    self.replies.append(Answered(message.payload, time.perf_counter()))
                     self.in_flight -= 1
-                    acknowledgements += mqtt5.acknowledge(packet_id)
+                    acknowledgements += mqtt5.acknowledge_packet(message.packet_id)
                 case Kind.PUBACK:
-                    self.refused += mqtt5.reason_of(packet) >= 0x80
-                case Kind.PINGRESP:
-                    pass
+                    self.refused += mqtt5.reason_of(packet) >= FAILURE
                 case _:
                     raise ProtocolError(f"{self.device_id}: unexpected packet {packet.kind:#x}")
         return acknowledgements
-
-    def _greet(self) -> None:
-        for request, expected in (
-            (mqtt5.connect(self.device_id), Kind.CONNACK),
-            (mqtt5.subscribe(topics.replies(self.device_id), 65_000), Kind.SUBACK),
-        ):
-            self.wire.send(request)
-            packet = self._next()
-            if packet.kind != expected or mqtt5.reason_of(packet) >= 0x80:
-                raise ProtocolError(f"{self.device_id}: the broker refused it: {packet}")
-
-    def _next(self) -> Packet:
-        while True:
-            for packet in self.wire.packets():
-                return packet
 
 
 class Crowd:
@@ -127,14 +104,8 @@ class Crowd:
 
     def close(self) -> None:
         for till in self._tills:
-            till.wire.send(mqtt5.disconnect())
-            till.wire.socket.close()
+            till.wire.close()
         self._selector.close()
-
-    def keep_alive(self) -> None:
-        """Say that we are still here, where nothing was sent for a while."""
-        for till in self._tills:
-            till.wire.send(mqtt5.ping())
 
     def play(self, sales: Sequence[Sequence[SignedSale]], in_flight: int) -> Round:
         """Each appliance sends its sales, `in_flight` at once, until all are answered."""

@@ -269,13 +269,11 @@ def run(  # noqa: PLR0917  # options: nobody passes them by position
             )
             rate = spread[-1].deducts_per_s
             say(f"round {number + 1}: {rate:,.0f} deducts/s, {_cpu_line(spread[-1])}")
-            crowd.keep_alive()
             tps.append(pgbench.run(seconds))
             say(f"round {number + 1}: pgbench {tps[-1]:,.0f} tps")
             sales_each = max(1, sales_each // 3)
             one_wallet.append(_play(venue, crowd, sales_each, in_flight, on_one_wallet=True))
             say(f"round {number + 1}: on one wallet {one_wallet[-1].deducts_per_s:,.0f} deducts/s")
-        crowd.keep_alive()
         without_shared_rows = pgbench.run(seconds, skip_shared_rows=True)
         approved = 2 * _WARM_UP_SALES * appliances + sum(f.deducts for f in (*spread, *one_wallet))
         assert venue.posted() == approved, "the ledger holds other deducts than were approved"
