@@ -23,7 +23,7 @@ from device.till.effects import (
 from device.till.entries import MessageClosed
 from device.till.events import Now, ReplyArrived, RequestSigned
 from device.till.resting import Step
-from device.till.states import Asking, Link, SigningIn, Till, Unanswered
+from device.till.states import Asking, Link, SigningIn, Till, Unanswered, may_beat
 from protocol.messages import Cancelled, Declined, HeartbeatAnswered, SignedOut, UnderReview
 
 HEARTBEAT_S: Final = 15.0
@@ -84,7 +84,7 @@ def link_down(till: Till) -> Step:
 
 def beat(till: Till, now: Now) -> Step:
     """A heartbeat, out of turn: the policy it acknowledges is new."""
-    if not till.link.is_up:
+    if not may_beat(till):
         return till, ()
     return _beat(till, now)
 
@@ -191,8 +191,7 @@ def _post_again(till: Till, now_s: float, is_due: Callable[[Unanswered], bool]) 
 
 
 def _beat_if_due(till: Till, now: Now) -> Step:
-    if till.terms is None or now.monotonic_s < till.link.heartbeat_at:
-        # Without a policy there is no key yet to believe the answer by.
+    if not may_beat(till) or now.monotonic_s < till.link.heartbeat_at:
         return till, ()
     if now.monotonic_s >= till.link.heard_at + SILENCE_MAX_S:
         return replace(till, link=Link()), (Reconnect(), Note("cloud_silent"))

@@ -80,6 +80,10 @@ def take_up(till: Till, event: JournalOpened, now: Now) -> Step:
     )
     for entry in undecided:
         standing = standing.after(0, entry)
+    if till.link.is_up:
+        # Heartbeats rested meanwhile: the silence was ours.
+        heard = replace(till.link, heard_at=now.monotonic_s, heartbeat_at=now.monotonic_s)
+        till = replace(till, link=heard)
     till, sent = _post_unanswered(till, standing, now)
     unshown = tuple(each for each in standing.sales if not each.is_cancelled)
     till, effects = _ask_or_rest(till, unshown, now)

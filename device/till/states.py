@@ -180,10 +180,20 @@ class Till:
     """Until then a key belongs to a number whose beginning was passed over; see `pass_over`."""
 
 
+def may_beat(till: Till) -> bool:
+    """Whether a heartbeat can be sent: its answer believed, and what it says of the journal true.
+
+    A journal that is not open acknowledges no policy, and has no position to speak of.
+    """
+    if not till.link.is_up or till.terms is None:
+        return False
+    return not isinstance(till.phase, Starting | JournalBroken)
+
+
 def deadline_of(till: Till) -> float | None:
     """When the next `Tick` is due (monotonic seconds), or None while only others can act."""
     deadlines = [each.next_at for each in till.outbox if till.link.is_up]
-    if till.link.is_up and till.terms is not None:
+    if may_beat(till):
         deadlines.append(till.link.heartbeat_at)
     match till.phase:
         case SigningIn() | Asking():

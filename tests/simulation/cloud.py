@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from cloud.ledger.decisions import Decision, Flag
-from cloud.ledger.facts import CheckedQr, Facts, KeyState, KnownKey, Presented, StaffSession
+from cloud.ledger.facts import CheckedQr, KeyState, KnownKey, Presented, StaffSession
 from protocol import wallet_qr
 from protocol.encoding import from_base64url
 from protocol.ids import DeviceId, EventId, SessionId, StaffId, StallId
@@ -33,7 +33,6 @@ from protocol.sealing import open_pin
 from protocol.signing import SignatureRefusal, fingerprint
 from protocol.wallet_qr import QrRefusal, SignedQr
 from tests.simulation.clock import Clock
-from tests.simulation.disk import UNOPENED
 from tests.simulation.history import History
 from tests.simulation.identities import EVENT, PIN, key_pair
 from tests.simulation.store import Decide, Store
@@ -129,7 +128,7 @@ class Cloud:
         self.store.keep(presented, decided)
         for each, decision in zip(batch, decided.decisions, strict=True):
             self._note(each, decision)
-            self._check_suspicion(each.request, facts, decision)
+            self._check_suspicion(each.request, decision)
         if self._random.random() < self.weather.worker_crash:
             self._crash(batch, "between commit and replies")
             return
@@ -232,15 +231,10 @@ class Cloud:
             expires_at_ms=round(session.expires_at.timestamp() * 1000),
         )
 
-    def _check_suspicion(self, request: Request, facts: Facts, decision: Decision) -> None:
-        """Late messages may make an honest journal look old, but never like two journals.
-
-        One that could not be opened since the power came has no epoch to speak of.
-        """
-        before = facts.appliances[request.device].journal
-        epochs = {request.journal.epoch, request.journal.epoch if before is None else before.epoch}
+    def _check_suspicion(self, request: Request, decision: Decision) -> None:
+        """Late messages may make an honest journal look old, but never like two journals."""
         suspected = {Flag.JOURNAL_FORKED, Flag.JOURNAL_NEW_EPOCH} & set(decision.flags)
-        if suspected and UNOPENED.epoch not in epochs:
+        if suspected:
             raise self._history.broken("an honest journal is suspected", request.device_id)
 
     def _note(self, opened: _Opened, decision: Decision) -> None:
