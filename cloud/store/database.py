@@ -146,8 +146,9 @@ def _engine(url: URL, pool_size: int) -> Engine:
             pool_size=pool_size,
             max_overflow=20,
             pool_pre_ping=True,
+            hide_parameters=True,  # an error's text must not carry e-mail addresses or hashes
         )
-    engine = create_engine(url, pool_size=pool_size, max_overflow=20)
+    engine = create_engine(url, pool_size=pool_size, max_overflow=20, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -26,12 +26,14 @@ from cloud.store.policy_post import (
     read_all_active,
     read_unpublished,
 )
+from cloud.store.pruning import prune_spent_tokens
 from cloud.worker.connection import BrokerAddress, BrokerConnection
 from cloud.worker.mqtt5 import Message
 from protocol import topics
 
 BATCH_SIZE_MAX: Final = 256
 POLICY_POLL_S: Final = 0.5
+PRUNE_EVERY_S: Final = 3600.0
 PUBLISH_TIMEOUT_S: Final = 5.0
 STOP_TIMEOUT_S: Final = 20.0
 
@@ -47,7 +49,8 @@ class _Waiting:
 
 
 class Worker:
-    """Runs in threads of its own: the broker's, which answers sales; sign-ins'; policies'."""
+    """Runs in threads of its own: the broker's, which answers sales, and one each for sign-ins,
+    policies and pruning."""
 
     def __init__(self, desk: Desk, broker: BrokerAddress) -> None:
         self._desk = desk
@@ -58,10 +61,12 @@ class Worker:
         self._stopping = threading.Event()
         self._all_policies_due = threading.Event()
         self._policies = threading.Thread(target=self._publish_policies, name="policies")
+        self._pruning = threading.Thread(target=self._prune, name="pruning")
 
     def start(self) -> None:
         """Return at once; the broker may come later."""
         self._policies.start()
+        self._pruning.start()
         self._connection.start()
 
     def stop(self) -> None:
@@ -72,6 +77,7 @@ class Worker:
         self._connection.stop_taking()
         self._sign_ins.shutdown()
         self._policies.join(STOP_TIMEOUT_S)
+        self._pruning.join(STOP_TIMEOUT_S)
         self._connection.close()
 
     def wait_until_subscribed(self, timeout_s: float) -> bool:
@@ -134,6 +140,19 @@ class Worker:
 
     def _reply(self, answer: SignedReply) -> None:
         self._connection.publish(topics.replies(answer.device_id), answer.jws)
+
+    def _prune(self) -> None:
+        """Forget used QRs that no upload can name any more; two workers may do it at once."""
+        while True:
+            try:
+                with self._desk.database.transaction() as connection:
+                    forgotten = prune_spent_tokens(connection, self._desk.now())
+            except (DBAPIError, CommitUnknownError) as error:
+                _log.warning("used_qrs_not_pruned", error=type(error).__name__)
+            else:
+                _log.info("used_qrs_pruned", forgotten=forgotten)
+            if self._stopping.wait(PRUNE_EVERY_S):
+                return
 
     def _publish_policies(self) -> None:
         while not self._stopping.wait(POLICY_POLL_S):

@@ -4,12 +4,13 @@ import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from sqlalchemy import insert, select, update
 
-from cloud.store.tables import devices, policies
+from cloud.store.tables import devices, policies, spent_tokens
 from cloud.worker.worker import Worker
 from protocol import topics
 from protocol.ids import DeviceId
@@ -182,3 +183,21 @@ def unpublished(floor: Floor) -> int:
     with floor.database.reading() as connection:
         waiting = select(policies.c.version).where(policies.c.published_at.is_(None))
         return len(connection.execute(waiting).all())
+
+
+def test_a_worker_forgets_used_qrs_that_no_upload_can_name_any_more(
+    floor: Floor, start_worker: Callable[[], Worker]
+) -> None:
+    guest = floor.add_guest()
+    long_ago, soon = floor.now() - timedelta(days=1), floor.now() + timedelta(days=1)
+    with floor.database.transaction() as connection:
+        for jti, expires_at in (("old-token-1", long_ago), ("new-token-1", soon)):
+            row = {"user_id": UUID(guest.user_id), "jti": jti, "expires_at": expires_at}
+            connection.execute(insert(spent_tokens).values(row))
+
+    def kept() -> list[str]:
+        with floor.database.reading() as connection:
+            return list(connection.execute(select(spent_tokens.c.jti)).scalars())
+
+    start_worker()
+    eventually(lambda: kept() == ["new-token-1"])
