@@ -10,12 +10,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -23,6 +23,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from protocol import topics
 from protocol.ids import DeviceId
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 KEEPALIVE_S: Final = 20
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -67,13 +70,23 @@ def back_off_s(failures: int, chance: float) -> float:
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails: paho drops such a socket without closing it."""
+    """Closes itself when the handshake fails (paho drops such a socket without closing it), and
+    fails with the other end's own reason where that lies unread."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
             super().do_handshake(block)
         except OSError:
             self.close()
+            raise
+
+    def send(self, data: "ReadableBuffer", flags: int = 0) -> int:
+        try:
+            return super().send(data, flags)
+        except (ssl.SSLEOFError, ConnectionError):
+            # Whoever refuses our certificate says why and hangs up, often while we still write.
+            with suppress(ssl.SSLWantReadError):
+                self.recv(1)
             raise
 
 
@@ -231,6 +244,7 @@ class Link:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
+        client.on_log = _on_log
         return client
 
     def _status(self, *, online: bool) -> bytes:
@@ -303,6 +317,13 @@ class Link:
     ) -> None:
         _log.info("disconnected", reason=str(reason))
         connection.is_over.set()
+
+
+def _on_log(_client: Client, _connection: _Connection, level: int, text: str) -> None:
+    # Why a wire broke paho tells here alone: to TLS 1.3 a refused certificate is a failed read,
+    # and then "Unspecified error".
+    if level == LogLevel.MQTT_LOG_ERR:
+        _log.info("wire_error", error=text)
 
 
 def _on_socket_open(_client: Client, connection: _Connection, sock: object) -> None:
