@@ -13,6 +13,8 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venue]:
     """mosquitto, the cloud on SQLite, and one appliance, each a program of its own."""
     with open_bar(tmp_path_factory.mktemp("venue")) as venue:
         yield venue
+    ended = [venue.cloud, venue.broker, *(each.program for each in venue.appliances)]
+    assert [program.exit_code for program in ended] == [0] * len(ended), "one had to be killed"
 
 
 @pytest.fixture(scope="session")
