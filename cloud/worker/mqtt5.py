@@ -89,11 +89,12 @@ class Unsubscribed:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Somebody's publish at QoS 1; `Session.acknowledge` it once."""
+    """Somebody's publish; `Session.acknowledge` it once."""
 
     topic: str
     payload: bytes
     packet_id: bytes
+    """Empty at QoS 0, which awaits no acknowledgement."""
     expiry_s: int | None
     """For how many more seconds it counts."""
 
@@ -159,7 +160,8 @@ class Session:
             self._send(topic, payload, retain, token)
 
     def acknowledge(self, message: Message) -> None:
-        self._out.append(acknowledge_packet(message.packet_id))
+        if message.packet_id:
+            self._out.append(acknowledge_packet(message.packet_id))
 
     def ping(self) -> None:
         self._out.append(b"\xc0\x00")
@@ -292,18 +294,27 @@ def acknowledge_packet(packet_id: bytes) -> bytes:
 
 
 def read_message(packet: Packet) -> Message:
-    """A PUBLISH at QoS 1: the only one that our subscriptions ask for (3.3.2)."""
-    if packet.flags & 0x06 != 0x02:
-        raise ProtocolError("a message that is not of QoS 1")
+    """A PUBLISH at QoS 1, which our subscriptions ask for, or at 0, as its sender chose (3.3.2).
+
+    The broker never raises a QoS: one appliance that publishes at 0 must not end the connection
+    that every other one is waiting on.
+    """
     body = packet.body
     at = 2 + int.from_bytes(body[:2], "big")
-    start = at + 3
-    if body[at + 2] == 0:
+    match packet.flags & 0x06:
+        case 0x02:
+            packet_id, properties_at = body[at : at + 2], at + 2
+        case 0x00:
+            packet_id, properties_at = b"", at
+        case _:
+            raise ProtocolError("a message above QoS 1")
+    start = properties_at + 1
+    if body[properties_at] == 0:
         expiry_s = None
     else:
-        numbers, start = _read_properties(body, at + 2)
+        numbers, start = _read_properties(body, properties_at)
         expiry_s = numbers.get(_EXPIRY)
-    return Message(body[2:at].decode(), body[start:], body[at : at + 2], expiry_s)
+    return Message(body[2:at].decode(), body[start:], packet_id, expiry_s)
 
 
 def reason_of(packet: Packet) -> int:

@@ -94,7 +94,7 @@ def test_no_bytes_from_a_broker_do_more_than_end_the_connection(noise: bytes) ->
         bytes.fromhex("40 02 00 09"),  # an acknowledgement of what was never sent
         bytes.fromhex("32 80 80 80 80 01"),  # a length of five bytes
         bytes.fromhex("32") + bytes.fromhex("ff ff ff 7f"),  # 256 MiB to come
-        bytes.fromhex("30 04 00 01 61 00"),  # QoS 0, which we did not ask for
+        bytes.fromhex("34 06 00 01 61 00 01 00"),  # QoS 2, which we did not ask for
         message_with(bytes.fromhex("7f 00")),  # an unknown property
         message_with(bytes.fromhex("02 00 00")),  # a property cut short
         bytes.fromhex("32 06 00 01 61 00 01 7f"),  # properties longer than the packet
@@ -157,3 +157,12 @@ def test_a_message_is_acknowledged_by_its_own_id() -> None:
     assert isinstance(message, Message)
     session.acknowledge(message)
     assert session.to_send() == bytes.fromhex("40 02 00 08")
+
+
+def test_a_message_at_qos_0_is_read_and_needs_no_acknowledgement() -> None:
+    session = greeted()
+    [message] = session.receive(bytes.fromhex("30 05 00 01 61 00 78"))
+    assert isinstance(message, Message)
+    assert message == Message("a", b"x", b"", None)
+    session.acknowledge(message)
+    assert session.to_send() == b""

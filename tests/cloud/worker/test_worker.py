@@ -77,6 +77,19 @@ def test_staff_sign_in_over_the_wire_and_sell(
     assert stall.ask(earlier) == Declined(Reason.SESSION_ENDED)
 
 
+def test_a_request_published_at_qos_0_is_answered_and_silences_nobody(
+    floor: Floor, stall: WireTill, start_worker: Callable[[], Worker]
+) -> None:
+    worker = start_worker()
+    guest = floor.add_guest()
+    first, second = stall.till.deduct(floor.qr(guest)), stall.till.deduct(floor.qr(guest))
+    token = stall.till.sign(first)
+    stall._client.publish(topics.requests(stall.till.device_id), token, 0)
+    assert isinstance(stall.expect(token, first), Approved)
+    assert worker.is_subscribed
+    assert isinstance(stall.ask(second), Approved)
+
+
 def test_a_policy_waits_for_its_appliance_and_a_newer_one_follows(
     floor: Floor, broker: Broker, stall: WireTill, start_worker: Callable[[], Worker]
 ) -> None:
