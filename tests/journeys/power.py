@@ -1,6 +1,7 @@
 """An appliance's power: cut at a chosen flush, with what was never flushed kept or lost."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,8 +27,8 @@ class Disk(StrEnum):
 
 
 @dataclass(frozen=True)
-class Flush:
-    """One flush of the journal's thread, by strace's count."""
+class Point:
+    """One system call of the journal's thread, by strace's count."""
 
     name: str
     number: int
@@ -37,13 +38,18 @@ class Flush:
 
 
 @dataclass(frozen=True)
-class Flushes:
-    """All flushes of one life of the appliance, in their order."""
+class Points:
+    """The points of one life of the appliance, in their order."""
 
-    at_start: tuple[Flush, ...]
-    until_keyed: tuple[Flush, ...]
+    at_start: tuple[Point, ...]
+    until_keyed: tuple[Point, ...]
     """From the first key to the question for the QR."""
-    after: tuple[Flush, ...]
+    after: tuple[Point, ...]
+
+    def named(self, name: str) -> "Points":
+        """Only these calls."""
+        parts = (self.at_start, self.until_keyed, self.after)
+        return Points(*(tuple(each for each in part if each.name == name) for part in parts))
 
 
 class Scene(Protocol):
@@ -52,31 +58,36 @@ class Scene(Protocol):
     def __call__(self, bar: Bar, guest: Guest, keyed: Callable[[], None]) -> None: ...
 
 
-def count_flushes(bar: Bar, guest: Guest, scene: Scene) -> Flushes:
-    """Play a scene with nothing wrong and read from the trace what was flushed when."""
-    plain_program = bar.appliance.program
+def count_points(
+    bar: Bar, guest: Guest, scene: Scene, counts_as_point: Callable[[Call], bool]
+) -> Points:
+    """Play a scene with nothing wrong and read its points from the trace; then be ready again."""
+    program = bar.appliance.program
     bar.appliance.switch_off()
-    traced = Traced(plain_program, bar.venue.folder / "count.strace")
+    traced = Traced(program, bar.venue.folder / "count.strace")
     bar.appliance.program = traced
     counts: list[int] = []
+
+    def points() -> tuple[Point, ...]:
+        return _numbered(call for call in traced.calls() if counts_as_point(call))
+
     try:
         bar.appliance.switch_on(bar.venue.rng())
         bar.await_ready(0.0)
-        counts.append(len(_flushes(traced)))
-        scene(bar, guest, lambda: counts.append(len(_flushes(traced))))
+        counts.append(len(points()))
+        scene(bar, guest, lambda: counts.append(len(points())))
         bar.appliance.cut_power()
     finally:
         traced.kill()
-        bar.appliance.program = plain_program
-    calls = traced.calls()
-    flushes = _flushes(traced)
-    threads = {call.thread for call in calls if call.is_flush}
+        bar.appliance.program = program
+    threads = {call.thread for call in traced.calls() if call.is_flush}
     assert len(threads) == 1, "strace counts by thread: more than one would need more loops"
+    found = points()
     at_start, until_keyed = counts
-    assert at_start < until_keyed < len(flushes), "a sale is journaled before and after the scan"
+    assert at_start < until_keyed < len(found), "a sale is journaled before and after the scan"
     bar.appliance.switch_on(bar.venue.rng())
     settle(bar, kept=True)
-    return Flushes(flushes[:at_start], flushes[at_start:until_keyed], flushes[until_keyed:])
+    return Points(found[:at_start], found[at_start:until_keyed], found[until_keyed:])
 
 
 class Word(StrEnum):
@@ -106,7 +117,7 @@ class Cut:
                 return self.answer is True
 
 
-def cut_at(bar: Bar, flush: Flush, disk: Disk, scene: Callable[[], None] | None) -> Word:
+def cut_at(bar: Bar, flush: Point, disk: Disk, scene: Callable[[], None] | None) -> Word:
     """Start the appliance, play, and cut its power at this flush.
 
     No scene: it never gets as far as being ready. Leaves the appliance without power.
@@ -225,14 +236,13 @@ def _is_asked(bar: Bar) -> bool | None:
     return False if bar.edge.light() is Light.READY else None
 
 
-def _flushes(traced: Traced) -> tuple[Flush, ...]:
-    counts: dict[str, int] = {}
-    flushes: list[Flush] = []
-    for call in traced.calls():
-        if call.is_flush:
-            counts[call.name] = counts.get(call.name, 0) + 1
-            flushes.append(Flush(call.name, counts[call.name]))
-    return tuple(flushes)
+def _numbered(calls: Iterable[Call]) -> tuple[Point, ...]:
+    counts = Counter[str]()
+    points: list[Point] = []
+    for call in calls:
+        counts[call.name] += 1
+        points.append(Point(call.name, counts[call.name]))
+    return tuple(points)
 
 
 def _lose_unflushed(bar: Bar, calls: Sequence[Call]) -> None:

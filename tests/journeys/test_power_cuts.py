@@ -9,13 +9,13 @@ from tests.journeys.bar import BAR_DOCUMENT, WITHIN_S, Bar, Books, Guest, eventu
 from tests.journeys.power import (
     Cut,
     Disk,
-    Flush,
-    Flushes,
+    Point,
+    Points,
     Scene,
     Word,
     check_next_sale,
     check_promise,
-    count_flushes,
+    count_points,
     cut_at,
     is_settled,
     settle,
@@ -90,20 +90,20 @@ def _await_settled(bar: Bar) -> None:
 
 
 @pytest.fixture(scope="module")
-def flushes(_bar: Bar) -> Callable[[Scene], Flushes]:
+def flushes(_bar: Bar) -> Callable[[Scene], Points]:
     """What each scene flushes, counted once."""
-    counted: dict[Scene, Flushes] = {}
+    counted: dict[Scene, Points] = {}
 
-    def count(scene: Scene) -> Flushes:
+    def count(scene: Scene) -> Points:
         if scene not in counted:
-            counted[scene] = count_flushes(_bar, _bar.guest(), scene)
+            counted[scene] = count_points(_bar, _bar.guest(), scene, lambda call: call.is_flush)
         return counted[scene]
 
     return count
 
 
 def cut_and_check(
-    bar: Bar, guest: Guest, flush: Flush, disk: Disk, scene: Scene | None, *, kept: bool = True
+    bar: Bar, guest: Guest, flush: Point, disk: Disk, scene: Scene | None, *, kept: bool = True
 ) -> Cut:
     """Cut the power there, start again, and check the promise and the next sale."""
     watch = bar.watch()
@@ -120,7 +120,7 @@ def cut_and_check(
 
 @disks
 def test_power_cut_at_any_flush_of_a_sale_leaves_light_and_ledger_agreed(
-    bar: Bar, guest: Guest, flushes: Callable[[Scene], Flushes], disk: Disk
+    bar: Bar, guest: Guest, flushes: Callable[[Scene], Points], disk: Disk
 ) -> None:
     counted = flushes(sell)
     asked: list[Cut] = []
@@ -137,7 +137,7 @@ def test_power_cut_at_any_flush_of_a_sale_leaves_light_and_ledger_agreed(
 
 @disks
 def test_power_cut_at_any_flush_of_a_start_up_loses_nothing(
-    bar: Bar, guest: Guest, flushes: Callable[[Scene], Flushes], disk: Disk
+    bar: Bar, guest: Guest, flushes: Callable[[Scene], Points], disk: Disk
 ) -> None:
     cuts = [cut_and_check(bar, guest, flush, disk, None) for flush in flushes(sell).at_start]
     assert set(cuts) == {Cut(Word.NONE, None)}
@@ -145,7 +145,7 @@ def test_power_cut_at_any_flush_of_a_start_up_loses_nothing(
 
 @disks
 def test_power_cut_in_a_decline_leaves_nothing_deducted(
-    bar: Bar, guest: Guest, flushes: Callable[[Scene], Flushes], disk: Disk
+    bar: Bar, guest: Guest, flushes: Callable[[Scene], Points], disk: Disk
 ) -> None:
     cuts = [cut_and_check(bar, guest, flush, disk, decline) for flush in flushes(decline).after]
     assert set(cuts) == {Cut(Word.NONE, None)}
@@ -153,7 +153,7 @@ def test_power_cut_in_a_decline_leaves_nothing_deducted(
 
 @disks
 def test_power_cut_in_a_cancel_after_lost_replies_leaves_nothing_deducted(
-    bar: Bar, guest: Guest, flushes: Callable[[Scene], Flushes], disk: Disk
+    bar: Bar, guest: Guest, flushes: Callable[[Scene], Points], disk: Disk
 ) -> None:
     cuts = [cut_and_check(bar, guest, flush, disk, cancel) for flush in flushes(cancel).after]
     assert set(cuts) == {Cut(Word.NONE, None), Cut(Word.NOT_PAID, None)}, (
