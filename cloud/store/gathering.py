@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, Executable, Row, String, Uuid, exists, func, select
+from sqlalchemy import Connection, Executable, String, Uuid, exists, func, select
 from sqlalchemy.sql.selectable import FromClause
 
 from cloud.ledger.facts import (
@@ -20,9 +20,9 @@ from cloud.ledger.facts import (
     Presented,
     StaffSession,
 )
-from cloud.store.locks import lock_devices, lock_wallets
+from cloud.store.locks import ask_wallets, lock_devices
 from cloud.store.remembered import Remembered
-from cloud.store.rows import BatchStatement, as_uuid_text, uuid_text
+from cloud.store.rows import Answer, BatchStatement, as_uuid_text, in_one_go, uuid_text
 from cloud.store.tables import (
     credit_transactions,
     device_certificates,
@@ -61,10 +61,14 @@ def gather_facts(
     connection: Connection, remembered: Remembered, batch: Sequence[Presented]
 ) -> Facts:
     """Lock the batch's appliances and wallets, then read what its decisions are made from."""
-    lock_devices(connection, (each.request.device for each in batch))
-    places = _read_places(connection, batch)
-    keys, sales = _read_keys(connection, batch)
-    reviews = _read_reviews(connection, batch)
+    with in_one_go(connection):
+        lock_devices(connection, (each.request.device for each in batch))
+        asked_places = _ask_places(connection, batch)
+        asked_keys = _ask_keys(connection, batch)
+        asked_reviews = _ask_reviews(connection, batch)
+    places = _take_places(asked_places())
+    keys, sales = _take_keys(connection, batch, asked_keys())
+    reviews = _take_reviews(asked_reviews())
     policies = remembered.find_policies(
         connection,
         (
@@ -79,13 +83,16 @@ def gather_facts(
 
     paying = _find_paying(payers, batch, places.events)
     reversing = {(sale.user_id, sale.amount.currency) for sale in sales.values()}
-    wallets = lock_wallets(
-        connection, {(user, currency) for user, currency, _ in paying} | reversing
-    )
-
-    # Only now: another door may have reversed part of a sale, or spent a QR, until just before.
-    keys.update(_read_what_is_left(connection, keys, sales))
-    spent = _read_spent(connection, {(user, token_id) for user, _, token_id in paying})
+    with in_one_go(connection):
+        asked_wallets = ask_wallets(
+            connection, {(user, currency) for user, currency, _ in paying} | reversing
+        )
+        # Only now: another door may have spent a QR, or reversed part of a sale, until just before.
+        asked_spent = _SPENT.ask(connection, list({(user, jti) for user, _, jti in paying}))
+        asked_reversed = _ask_reversed(connection, sales)
+    wallets = asked_wallets()
+    spent = frozenset((UserId(uuid_text(row.user_id)), TokenId(row.jti)) for row in asked_spent())
+    keys.update(_take_what_is_left(keys, sales, asked_reversed()))
     return Facts(
         appliances=places.appliances,
         revoked_certificates=frozenset(places.revoked_certificates),
@@ -110,7 +117,7 @@ class _Places:
     events: dict[EventId, EventTerms] = field(default_factory=dict[EventId, EventTerms])
 
 
-def _read_places(connection: Connection, batch: Sequence[Presented]) -> _Places:
+def _ask_places(connection: Connection, batch: Sequence[Presented]) -> Answer:
     wanted = {
         (
             each.request.device_id,
@@ -121,8 +128,12 @@ def _read_places(connection: Connection, batch: Sequence[Presented]) -> _Places:
         )
         for each in batch
     }
+    return _PLACES.ask(connection, list(wanted))
+
+
+def _take_places(rows: Sequence[Any]) -> _Places:
     places = _Places()
-    for row in _PLACES.run(connection, list(wanted)).all():
+    for row in rows:
         device_id = DeviceId(row.device_id)
         places.appliances[device_id] = _appliance(row)
         if row.certificate_revoked_at is not None:
@@ -136,7 +147,7 @@ def _read_places(connection: Connection, batch: Sequence[Presented]) -> _Places:
     return places
 
 
-def _appliance(row: Row[Any]) -> Appliance:
+def _appliance(row: Any) -> Appliance:
     journal = None
     if row.journal_epoch is not None:
         journal = JournalPosition(
@@ -152,7 +163,7 @@ def _appliance(row: Row[Any]) -> Appliance:
     )
 
 
-def _session(row: Row[Any]) -> StaffSession:
+def _session(row: Any) -> StaffSession:
     return StaffSession(
         session_id=SessionId(uuid_text(row.session_id)),
         device_id=DeviceId(row.session_device_id),
@@ -165,20 +176,22 @@ def _session(row: Row[Any]) -> StaffSession:
     )
 
 
-def _read_keys(
-    connection: Connection, batch: Sequence[Presented]
-) -> tuple[dict[DeviceKey, KnownKey], dict[DeviceKey, PostedSale]]:
-    """What is known of the batch's keys, and the sales that its cancels may have to reverse."""
+def _ask_keys(connection: Connection, batch: Sequence[Presented]) -> Answer:
     sales_keys = {
         (each.request.device, each.request.idempotency_key)
         for each in batch
         if isinstance(each.request, Deduct | OfflineAcceptance | Cancel)
     }
-    if not sales_keys:
-        return {}, {}
+    return _KEYS.ask(connection, list(sales_keys))
+
+
+def _take_keys(
+    connection: Connection, batch: Sequence[Presented], rows: Sequence[Any]
+) -> tuple[dict[DeviceKey, KnownKey], dict[DeviceKey, PostedSale]]:
+    """What is known of the batch's keys, and the sales that its cancels may have to reverse."""
     keys: dict[DeviceKey, KnownKey] = {}
     posted: dict[tuple[str, str], DeviceKey] = {}
-    for row in _KEYS.run(connection, list(sales_keys)).all():
+    for row in rows:
         device_key = (DeviceId(row.device_id), IdempotencyKey(row.key))
         keys[device_key] = KnownKey(
             KeyState(row.state), row.digest, decode_outcome(bytes(row.answer))
@@ -191,8 +204,6 @@ def _read_keys(
         if isinstance(each.request, Cancel)
     }
     wanted = [ids for ids, device_key in posted.items() if device_key in cancelled]
-    if not wanted:
-        return keys, {}
     sales: dict[DeviceKey, PostedSale] = {}
     for row in _SALES.run(connection, wanted):
         ids = (uuid_text(row.user_id), uuid_text(row.id))
@@ -200,7 +211,7 @@ def _read_keys(
     return keys, sales
 
 
-def _posted_sale(row: Row[Any]) -> PostedSale:
+def _posted_sale(row: Any) -> PostedSale:
     return PostedSale(
         transaction_id=TransactionId(uuid_text(row.id)),
         user_id=UserId(uuid_text(row.user_id)),
@@ -212,18 +223,17 @@ def _posted_sale(row: Row[Any]) -> PostedSale:
     )
 
 
-def _read_what_is_left(
-    connection: Connection,
-    keys: dict[DeviceKey, KnownKey],
-    sales: dict[DeviceKey, PostedSale],
+def _ask_reversed(connection: Connection, sales: dict[DeviceKey, PostedSale]) -> Answer:
+    wanted = [(sale.user_id, sale.transaction_id) for sale in sales.values()]
+    return _REVERSED.ask(connection, wanted)
+
+
+def _take_what_is_left(
+    keys: dict[DeviceKey, KnownKey], sales: dict[DeviceKey, PostedSale], rows: Sequence[Any]
 ) -> dict[DeviceKey, KnownKey]:
     """The keys of these sales, with what of each is not reversed yet."""
-    if not sales:
-        return {}
-    wanted = [(sale.user_id, sale.transaction_id) for sale in sales.values()]
     reversed_in_cents = {
-        uuid_text(row.reversal_of_transaction_id): int(row.reversed_in_cents)
-        for row in _REVERSED.run(connection, wanted)
+        uuid_text(row.reversal_of_transaction_id): int(row.reversed_in_cents) for row in rows
     }
     return {
         device_key: replace(
@@ -237,18 +247,19 @@ def _read_what_is_left(
     }
 
 
-def _read_reviews(connection: Connection, batch: Sequence[Presented]) -> dict[DeviceKey, str]:
+def _ask_reviews(connection: Connection, batch: Sequence[Presented]) -> Answer:
     """Only a cancel or an offline acceptance asks whether a person has its key already."""
     wanted = {
         (each.request.device_id, each.request.key)
         for each in batch
         if isinstance(each.request, OfflineAcceptance | Cancel)
     }
-    if not wanted:
-        return {}
+    return _REVIEWS.ask(connection, list(wanted))
+
+
+def _take_reviews(rows: Sequence[Any]) -> dict[DeviceKey, str]:
     return {
-        (DeviceId(row.device_id), IdempotencyKey(row.key)): uuid_text(row.review_id)
-        for row in _REVIEWS.run(connection, list(wanted))
+        (DeviceId(row.device_id), IdempotencyKey(row.key)): uuid_text(row.review_id) for row in rows
     }
 
 
@@ -266,15 +277,6 @@ def _find_paying(
         if event is not None and user_id is not None:
             paying.add((user_id, event.currency, each.qr.token.token_id))
     return paying
-
-
-def _read_spent(
-    connection: Connection, wanted: set[tuple[UserId, TokenId]]
-) -> frozenset[tuple[UserId, TokenId]]:
-    if not wanted:
-        return frozenset()
-    rows = _SPENT.run(connection, list(wanted)).all()
-    return frozenset((UserId(uuid_text(row.user_id)), TokenId(row.jti)) for row in rows)
 
 
 def _select_places(wanted: FromClause) -> Executable:

@@ -13,7 +13,7 @@ from cloud.ledger.decide import Decided
 from cloud.ledger.decisions import Decision, Flag
 from cloud.ledger.facts import DeviceKey, Facts, KnownKey, Presented
 from cloud.store.postings import write_postings
-from cloud.store.rows import insert_rows
+from cloud.store.rows import in_one_go, insert_rows
 from cloud.store.tables import (
     audit_records,
     devices,
@@ -62,14 +62,17 @@ def keep_decided(
     decisions = decided.decisions
     postings = [each.posting for each in decisions if each.posting is not None]
     now = max(each.arrived_at for each in requests)
-    write_postings(connection, postings, facts.wallets, decided.wallets, now)
-    _keep_keys(connection, facts, requests, decisions)
-    _keep_spent_tokens(connection, decisions)
+    keys = _last_of_each_key(requests, decisions)
+    _change_keys(connection, facts, keys)
     _keep_reviews(connection, batch, decisions)
     _end_sessions(connection, requests, decisions)
     _keep_heartbeats(connection, requests, decisions)
     rows = [_audit_row(*each) for each in zip(requests, decisions, strict=True)]
-    write_audit_records(connection, rows)
+    with in_one_go(connection):
+        write_postings(connection, postings, facts.wallets, decided.wallets, now)
+        _keep_keys(connection, facts, keys)
+        _keep_spent_tokens(connection, decisions)
+        write_audit_records(connection, rows)
 
 
 def write_audit_records(connection: Connection, rows: Sequence[AuditRow]) -> None:
@@ -81,30 +84,32 @@ def write_audit_records(connection: Connection, rows: Sequence[AuditRow]) -> Non
     )
 
 
-def _keep_keys(
-    connection: Connection,
-    facts: Facts,
-    requests: Sequence[Presented],
-    decisions: Sequence[Decision],
-) -> None:
+_Keys = Mapping[DeviceKey, tuple[Presented, KnownKey]]
+
+
+def _last_of_each_key(requests: Sequence[Presented], decisions: Sequence[Decision]) -> _Keys:
     """Each key once, as the batch's last decision about it left it."""
-    last: dict[DeviceKey, tuple[Presented, KnownKey]] = {}
-    for presented, decision in zip(requests, decisions, strict=True):
-        if decision.key is not None:
-            last[presented.request.device, presented.request.idempotency_key] = (
-                presented,
-                decision.key,
-            )
+    return {
+        (presented.request.device, presented.request.idempotency_key): (presented, decision.key)
+        for presented, decision in zip(requests, decisions, strict=True)
+        if decision.key is not None
+    }
+
+
+def _keep_keys(connection: Connection, facts: Facts, keys: _Keys) -> None:
     insert_rows(
         connection,
         outcomes,
         _OUTCOME_COLUMNS,
         [
-            _outcome_row(presented, key)
-            for device_key, (presented, key) in last.items()
+            _outcome_row(presented, known)
+            for device_key, (presented, known) in keys.items()
             if device_key not in facts.keys
         ],
     )
+
+
+def _change_keys(connection: Connection, facts: Facts, keys: _Keys) -> None:
     changed = [
         {
             "of_device_id": device_id,
@@ -114,7 +119,7 @@ def _keep_keys(
             "user_id": None if known.sale is None else UUID(known.sale.user_id),
             "transaction_id": None if known.sale is None else UUID(known.sale.transaction_id),
         }
-        for (device_id, key), (_, known) in last.items()
+        for (device_id, key), (_, known) in keys.items()
         if (device_id, key) in facts.keys
     ]
     if changed:

@@ -7,18 +7,16 @@ the database has one writer (BEGIN IMMEDIATE), and nothing is left to lock.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     Connection,
     Executable,
     String,
     Uuid,
-    bindparam,
     func,
     select,
 )
@@ -44,20 +42,29 @@ def lock_devices(connection: Connection, device_ids: Iterable[DeviceId]) -> None
         return
     # `unnest` keeps the order of its array, and the locks are taken row by row.
     numbers = sorted({_lock_number(device_id) for device_id in device_ids})
-    connection.execute(_LOCK_DEVICES, {"numbers": numbers}).all()
+    _LOCK_DEVICES.ask(connection, [(number,) for number in numbers])
 
 
 def lock_wallets(connection: Connection, keys: Iterable[WalletKey]) -> dict[WalletKey, Wallet]:
     """These wallets as they stand, held until the commit; one that has no row yet is absent."""
-    wanted = list(set(keys))
-    if not wanted:
-        return {}
-    wallets: dict[WalletKey, Wallet] = {}
-    for row in _LOCK_WALLETS.run(connection, wanted).all():
-        user_id = UserId(uuid_text(row.user_id))
-        balance = Money(row.balance_in_cents, row.currency)
-        wallets[user_id, row.currency] = Wallet(user_id, balance, row.offline_frozen)
-    return wallets
+    return ask_wallets(connection, keys)()
+
+
+def ask_wallets(
+    connection: Connection, keys: Iterable[WalletKey]
+) -> Callable[[], dict[WalletKey, Wallet]]:
+    """`lock_wallets` within `rows.in_one_go`."""
+    answer = _LOCK_WALLETS.ask(connection, list(set(keys)))
+
+    def take() -> dict[WalletKey, Wallet]:
+        wallets: dict[WalletKey, Wallet] = {}
+        for row in answer():
+            user_id = UserId(uuid_text(row.user_id))
+            balance = Money(row.balance_in_cents, row.currency)
+            wallets[user_id, row.currency] = Wallet(user_id, balance, row.offline_frozen)
+        return wallets
+
+    return take
 
 
 @lru_cache(maxsize=65_536)
@@ -84,9 +91,9 @@ def _select_wallets(wanted: FromClause) -> Executable:
     )
 
 
-_LOCK_DEVICES: Final = select(
-    func.pg_advisory_xact_lock(
-        func.unnest(bindparam("numbers", type_=ARRAY(BigInteger))).column_valued("number")
-    )
-)
+def _select_locks(wanted: FromClause) -> Executable:
+    return select(func.pg_advisory_xact_lock(wanted.c.number))
+
+
+_LOCK_DEVICES: Final = BatchStatement({"number": BigInteger()}, _select_locks)
 _LOCK_WALLETS: Final = BatchStatement({"user_id": Uuid(), "currency": String(3)}, _select_wallets)

@@ -41,8 +41,7 @@ def write_postings(
     insert_rows(connection, credit_transactions, _COLUMNS, [_row(each) for each in postings])
     touched = {(each.user_id, each.amount.currency) for each in postings}
     changed = [_wallet_row(key, after[key]) for key in touched if key in before]
-    if changed:
-        _UPDATE_WALLETS.run(connection, changed, updated_at=now)
+    _UPDATE_WALLETS.write(connection, changed, updated_at=now)
     insert_rows(
         connection,
         credit_wallets,

@@ -56,7 +56,7 @@ class Remembered:
         known = _recall(self.certificates, wanted)
         missing = [(each,) for each in wanted - known.keys()]
         found: dict[str, Certificate] = {}
-        for row in _CERTIFICATES.run(connection, missing) if missing else ():
+        for row in _CERTIFICATES.run(connection, missing):
             public_key = public_key_from_text(row.spki)
             assert public_key is not None, f"certificate {row.thumbprint} holds no P-256 key"
             found[row.thumbprint] = Certificate(
@@ -72,7 +72,7 @@ class Remembered:
         known = _recall(self.payers, wanted)
         missing = [(each,) for each in wanted - known.keys()]
         found: dict[PayerId, UserId] = {}
-        for row in _PAYERS.run(connection, missing) if missing else ():
+        for row in _PAYERS.run(connection, missing):
             found[PayerId(row.payer_id)] = UserId(uuid_text(row.user_id))
         _remember(self.payers, found)
         return known | found
@@ -84,7 +84,7 @@ class Remembered:
         known = _recall(self.policies, wanted)
         missing = list(wanted - known.keys())
         found: dict[PolicyKey, PolicyTerms] = {}
-        for row in _POLICIES.run(connection, missing) if missing else ():
+        for row in _POLICIES.run(connection, missing):
             found[DeviceId(row.device_id), row.version] = _terms(row.jws)
         _remember(self.policies, found)
         return known | found

@@ -1,19 +1,23 @@
 """Many rows in one statement: joined to, inserted, or updated from, on both databases."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
+import psycopg
+from psycopg import Cursor
+from psycopg.rows import namedtuple_row
 from sqlalchemy import (
     ARRAY,
     JSON,
     BigInteger,
     Boolean,
+    ClauseElement,
     Column,
     Connection,
-    CursorResult,
     Executable,
     Integer,
     LargeBinary,
@@ -28,12 +32,19 @@ from sqlalchemy import (
     insert,
     select,
 )
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.selectable import FromClause
 from sqlalchemy.types import TypeEngine
 
 from cloud.store.tables import UtcTime
 
 _ROWS: Final = "rows"
+_PSYCOPG: Final = PGDialect_psycopg()
+
+
+Answer = Callable[[], Sequence[Any]]
+"""Gives the rows that a statement found, by column name, and waits for them where it must."""
 
 
 class BatchStatement:
@@ -43,30 +54,56 @@ class BatchStatement:
     """
 
     def __init__(
-        self, columns: Mapping[str, TypeEngine[Any]], build: Callable[[FromClause], Executable]
+        self,
+        columns: Mapping[str, TypeEngine[Any]],
+        build: Callable[[FromClause], Executable],
     ) -> None:
         self._columns = columns
-        self._statements: Final = {
-            "postgresql": build(_unnested(columns)),
-            "sqlite": build(_from_json(columns)),
-        }
+        self._for_sqlite: Final = build(_from_json(columns))
+        for_postgresql = build(_unnested(columns))
+        assert isinstance(for_postgresql, ClauseElement), "every statement is one"
+        self._for_postgresql: Final = str(for_postgresql.compile(dialect=_PSYCOPG))
 
-    def run(
-        self, connection: Connection, rows: Sequence[Sequence[Any]], **others: Any
-    ) -> CursorResult[Any]:
-        """Execute it with these rows; `others` are its further parameters."""
-        assert rows, "a statement over no rows"
-        dialect = connection.dialect.name
-        if dialect == "sqlite":
-            parameters: dict[str, Any] = {_ROWS: json.dumps([self._for_json(row) for row in rows])}
+    def run(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """The rows that it finds, by column name, with these rows for `wanted`."""
+        return self.ask(connection, rows)()
+
+    def ask(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> Answer:
+        """Send it; what it finds is there when it is asked for, or after `in_one_go`."""
+        if not rows:
+            return tuple
+        if connection.dialect.name == "sqlite":
+            return connection.execute(self._for_sqlite, self._as_json(rows)).all
+        cursor = self._send(connection, rows, {})
+
+        def answer() -> Sequence[Any]:
+            with _faults_named(connection):
+                return cursor.fetchall()
+
+        return answer
+
+    def write(self, connection: Connection, rows: Sequence[Sequence[Any]], **others: Any) -> None:
+        """Execute it for what it changes; `others` are its further parameters."""
+        if not rows:
+            return
+        if connection.dialect.name == "sqlite":
+            connection.execute(self._for_sqlite, self._as_json(rows) | others)
         else:
-            parameters = {
-                f"each_{name}": _array(kind, values)
-                for (name, kind), values in zip(
-                    self._columns.items(), zip(*rows, strict=True), strict=True
-                )
-            }
-        return connection.execute(self._statements[dialect], parameters | others)
+            self._send(connection, rows, others)
+
+    def _send(
+        self, connection: Connection, rows: Sequence[Sequence[Any]], others: Mapping[str, Any]
+    ) -> Cursor[Any]:
+        arrays = {
+            f"each_{name}": _array(kind, values)
+            for (name, kind), values in zip(
+                self._columns.items(), zip(*rows, strict=True), strict=True
+            )
+        }
+        return _send(connection, self._for_postgresql, arrays | dict(others))
+
+    def _as_json(self, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+        return {_ROWS: json.dumps([self._for_json(row) for row in rows])}
 
     def _for_json(self, row: Sequence[Any]) -> list[Any]:
         return [
@@ -75,6 +112,20 @@ class BatchStatement:
             else value
             for value, kind in zip(row, self._columns.values(), strict=True)
         ]
+
+
+@contextmanager
+def in_one_go(connection: Connection) -> Generator[None]:
+    """Statements of this module that are sent in the block do not wait for each other's answers.
+
+    They still take effect one after the other. On PostgreSQL (pipeline mode) this saves a round
+    trip each, and what they wrote may be refused only at the end of the block.
+    """
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    with _faults_named(connection), _driver(connection).pipeline():
+        yield
 
 
 def insert_rows(
@@ -104,7 +155,7 @@ def insert_rows(
         _array(table.c[name].type, values)
         for name, values in zip(names, zip(*rows, strict=True), strict=True)
     )
-    connection.exec_driver_sql(_insert_unnested(table, names), arrays)
+    _send(connection, _insert_unnested(table, names), arrays)
 
 
 def uuid_text(value: UUID | str) -> str:
@@ -117,6 +168,34 @@ def as_uuid_text(text: str) -> str | None:
         return str(UUID(text))
     except ValueError:
         return None
+
+
+def _driver(connection: Connection) -> psycopg.Connection[Any]:
+    """The driver's connection, in the transaction that SQLAlchemy began: what runs once a batch
+    does without the layer that would look at each statement and each row again."""
+    driver: Any = connection.connection.driver_connection
+    return driver
+
+
+def _send(
+    connection: Connection, statement: str, parameters: Sequence[Any] | Mapping[str, Any]
+) -> Cursor[Any]:
+    cursor = _driver(connection).cursor(row_factory=namedtuple_row)
+    with _faults_named(connection):
+        # `encode`: the text is our own, and never holds a value.
+        return cursor.execute(statement.encode(), parameters, prepare=True)
+
+
+@contextmanager
+def _faults_named(connection: Connection) -> Generator[None]:
+    """The driver's faults under SQLAlchemy's names, which the rest of this program knows."""
+    try:
+        yield
+    except psycopg.Error as error:
+        named = DBAPIError.instance(
+            None, None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
+        )
+        raise named from error
 
 
 @cache
