@@ -25,8 +25,8 @@ LINES_MAX: Final = 40
 PAYLOAD_BYTES_MAX: Final = SIGNED_BYTES_MAX * 3 // 4 - 512
 """What fits a signed message once it is base64url, with room for header and signature."""
 
-Slug = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
-Key = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{16,64}$")]
+Slug = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")]
+Key = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{16,64}\Z")]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
 """Since 1970, UTC."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
@@ -82,7 +82,7 @@ class JournalPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The number of the newest entry."""
     settled_below: Count
     """Every entry below this number has its final answer."""
-    head: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
+    head: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
     """SHA-256 chained over all entries up to `last`, base64url."""
 
 
@@ -302,7 +302,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     key: Key
     answers: Annotated[str, msgspec.Meta(max_length=32)]
     """The kind of the request."""
-    request_hash: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
+    request_hash: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
     """`signing.fingerprint` of the request as it arrived."""
     answered_at_ms: Milliseconds
     cloud_us: Count = 0

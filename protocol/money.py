@@ -16,7 +16,7 @@ CENTS_MAX: Final = 10**12
 """The largest amount either way: far above any wallet, far below 2**53 (JSON numbers)."""
 
 Cents = Annotated[int, msgspec.Meta(ge=-CENTS_MAX, le=CENTS_MAX)]
-Currency = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$")]
+Currency = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}\Z")]
 
 
 class CurrencyMismatchError(ValueError):

@@ -48,7 +48,7 @@ class Product(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class NamedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A public P-256 key and the `kid` that names it."""
 
-    kid: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,43}$")]
+    kid: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,43}\Z")]
     spki: Annotated[str, msgspec.Meta(max_length=200)]
     """SubjectPublicKeyInfo, DER, base64url."""
 
@@ -88,7 +88,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stall_id: Slug
     stall_name: Text
     currency: Currency
-    locale: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$")] = "en_GB"
+    locale: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2,3}(_[A-Z]{2})?\Z")] = "en_GB"
     timezone: Text = "UTC"
     sale_max_in_cents: PositiveCents = 20_000
     reply_timeout_ms: Annotated[int, msgspec.Meta(ge=500, le=30_000)] = 4000
@@ -114,7 +114,7 @@ class Badge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a staff badge's QR says; its PIN is known to the cloud alone."""
 
     v: Literal[1]
-    badge_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{11,22}$")]
+    badge_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{11,22}\Z")]
     staff_id: Slug
     event_id: Slug
 

@@ -20,7 +20,7 @@ LATE_S: Final = 10
 """How long after its `exp` a token still counts: the time on the wire."""
 OFFLINE_ALLOWANCE_MAX_IN_CENTS: Final = 10_000_000
 
-_Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{11,22}$")]
+_Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{11,22}\Z")]
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 _FIRST: Final = ord("-")
 _DIGITS: Final = re.compile(r"[0-9]+")

@@ -96,7 +96,7 @@ class _Peeked(msgspec.Struct, frozen=True):
 
     device_id: Slug
     key: Key
-    kind: Annotated[str, msgspec.Meta(max_length=32, pattern=r"^[a-z_]+$")]
+    kind: Annotated[str, msgspec.Meta(max_length=32, pattern=r"^[a-z_]+\Z")]
 
 
 _PEEKED: Final = msgspec.json.Decoder(_Peeked)

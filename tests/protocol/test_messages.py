@@ -158,6 +158,29 @@ def test_a_missing_or_an_unknown_field_is_refused(request: Request, data: st.Dat
         assert refusal.reason is Reason.MALFORMED
 
 
+@pytest.mark.parametrize("field", ["device_id", "key", "session_id", "stall_id"])
+def test_a_name_with_a_line_break_behind_it_is_another_name(field: str) -> None:
+    """Python's `$` lets one pass, and a key would outgrow its column."""
+    sale = {
+        "kind": "cancel",
+        "v": 1,
+        "device_id": "till-1",
+        "key": "k" * 64,
+        "journal": {"epoch": "e" * 20, "last": 1, "settled_below": 1, "head": "h" * 43},
+        "sent_at_ms": 1,
+        "session_id": "s" * 20,
+        "event_id": "fair",
+        "stall_id": "bar",
+        "policy_version": 1,
+        "entry": 1,
+        "correlation_id": "c" * 20,
+    }
+    assert isinstance(decode_request(json.dumps(sale).encode()), Cancel)
+    refusal = decode_request(json.dumps(sale | {field: f"{sale[field]}\n"}).encode())
+    assert isinstance(refusal, MessageRefusal)
+    assert refusal.reason is Reason.MALFORMED
+
+
 @given(st.binary(max_size=400))
 def test_rubbish_is_refused_and_raises_nothing(rubbish: bytes) -> None:
     assert isinstance(decode_request(rubbish), MessageRefusal)
