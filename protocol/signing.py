@@ -12,8 +12,9 @@ from jwt.algorithms import ECAlgorithm
 
 from protocol.encoding import from_base64url, to_base64url
 
-SIGNED_BYTES_MAX: Final = 16 * 1024
-"""No signed message is longer; the broker's `max_packet_size` is above it."""
+SIGNED_BYTES_MAX: Final = 32 * 1024
+"""No signed message is longer, not even a policy with the longest price list; the broker's
+`max_packet_size` is above it."""
 
 PublicKey = ec.EllipticCurvePublicKey
 PrivateKey = ec.EllipticCurvePrivateKey
@@ -71,7 +72,9 @@ def sign(profile: Profile, payload: bytes, key: PrivateKey, key_id: str) -> str:
     """
     signing_input = f"{_encoded_header(profile, key_id)}.{to_base64url(payload)}"
     signature = _ES256.sign(signing_input.encode("ascii"), key)
-    return f"{signing_input}.{to_base64url(signature)}"
+    token = f"{signing_input}.{to_base64url(signature)}"
+    assert len(token) <= SIGNED_BYTES_MAX, "a signed message outgrew its bound"
+    return token
 
 
 def verify(profile: Profile, token: bytes, find_key: KeyFinder) -> Verified | SignatureRefusal:
