@@ -30,6 +30,7 @@ from cloud.store.pruning import prune_spent_tokens
 from cloud.worker.connection import BrokerAddress, BrokerConnection
 from cloud.worker.mqtt5 import Message
 from protocol import topics
+from protocol.ids import DeviceId
 
 BATCH_SIZE_MAX: Final = 256
 POLICY_POLL_S: Final = 0.5
@@ -58,6 +59,7 @@ class Worker:
             broker, desk.keys.workers_group, self._take, self._subscribed, BATCH_SIZE_MAX
         )
         self._sign_ins = ThreadPoolExecutor(1, "sign-ins")
+        self._signing_in: set[DeviceId] = set()
         self._stopping = threading.Event()
         self._all_policies_due = threading.Event()
         self._policies = threading.Thread(target=self._publish_policies, name="policies")
@@ -119,7 +121,7 @@ class Worker:
         sales: list[Opened] = []
         for each in opened:
             if isinstance(each, Opened) and is_sign_in(each):
-                self._sign_ins.submit(self._sign_in, each)
+                self._queue_sign_in(each)
             elif isinstance(each, Opened):
                 sales.append(each)
         for answer in answer_opened(self._desk, sales):
@@ -129,12 +131,26 @@ class Worker:
             if isinstance(answer, SignedReply):
                 self._reply(answer)
 
+    def _queue_sign_in(self, opened: Opened) -> None:
+        """One an appliance at a time: whoever floods the slow queue delays nobody else's shift.
+
+        A till asks again after 1 s and 2 s, by when its own earlier one is answered.
+        """
+        device_id = opened.request.device
+        if device_id in self._signing_in:
+            _log.info("sign_in_passed_over", device_id=device_id)
+            return
+        self._signing_in.add(device_id)
+        self._sign_ins.submit(self._sign_in, opened)
+
     def _sign_in(self, opened: Opened) -> None:
         try:
             answer = answer_sign_in(self._desk, opened)
         except Exception:  # noqa: BLE001  # logged; nobody reads this future
             _log.exception("sign_in_lost", request=opened.request_hash)
             return
+        finally:
+            self._signing_in.discard(opened.request.device)
         if isinstance(answer, SignedReply):
             self._reply(answer)
 

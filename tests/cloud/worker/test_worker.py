@@ -1,15 +1,19 @@
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from sqlalchemy import insert, select, update
 
+from cloud.operations.opening import Opened
+from cloud.operations.pos import Desk, SignedReply, Unanswered, answer_sign_in
 from cloud.store.tables import devices, policies, spent_tokens
 from cloud.worker.worker import Worker
 from protocol import topics
@@ -88,6 +92,32 @@ def test_a_request_published_at_qos_0_is_answered_and_silences_nobody(
     assert isinstance(stall.expect(token, first), Approved)
     assert worker.is_subscribed
     assert isinstance(stall.ask(second), Approved)
+
+
+def test_an_appliance_that_floods_the_slow_sign_ins_waits_for_itself_alone(
+    floor: Floor,
+    stall: WireTill,
+    start_worker: Callable[[], Worker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_compare = threading.Event()
+
+    def compare_slowly(desk: Desk, opened: Opened) -> SignedReply | Unanswered:
+        assert may_compare.wait(WAIT_S)
+        return answer_sign_in(desk, opened)
+
+    monkeypatch.setattr("cloud.worker.worker.answer_sign_in", compare_slowly)
+    start_worker()
+    tries = [stall.till.sign_in(floor, pin="0000") for _ in range(40)]
+    tokens = [stall.till.sign(each) for each in tries]
+    for token in tokens:
+        stall.publish(token)
+    # Sales are answered meanwhile; once this one is, every sign-in before it was taken.
+    assert isinstance(stall.ask(stall.till.deduct(floor.qr(floor.add_guest()))), Approved)
+    may_compare.set()
+    assert stall.expect(tokens[0], tries[0]) == Declined(Reason.PIN_WRONG)
+    assert stall.ask(stall.till.sign_in(floor, pin="0000")) == Declined(Reason.PIN_WRONG)
+    assert len(floor.audit(action="sign_in")) == 2
 
 
 def test_a_policy_waits_for_its_appliance_and_a_newer_one_follows(
