@@ -70,6 +70,7 @@ class Traced(Program):
                 *(*options, *program.argv),
             ],
             program.log,
+            ready=program._ready,
         )
 
     def start(self) -> "Traced":

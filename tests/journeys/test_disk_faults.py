@@ -25,7 +25,7 @@ from venue.lights import Light
 from venue.paper import plain
 from venue.stack import Venue
 
-pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group("disk-faults"), pytest.mark.timeout(900)]
 
 # A full disk stays full; a bad block is met once.
 faults = pytest.mark.parametrize(
