@@ -25,6 +25,9 @@ LINES_MAX: Final = 40
 PAYLOAD_BYTES_MAX: Final = SIGNED_BYTES_MAX * 3 // 4 - 512
 """What fits a signed message once it is base64url, with room for header and signature."""
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError)
+"""What reading JSON from outside may raise; the last where brackets are nested by the thousand."""
+
 Slug = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")]
 Key = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{16,64}\Z")]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
@@ -346,7 +349,7 @@ def decode_request(payload: bytes) -> Request | MessageRefusal:
         return refusal
     try:
         return _REQUEST.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except UNREADABLE as error:
         return MessageRefusal(Reason.MALFORMED, str(error))
 
 
@@ -356,7 +359,7 @@ def decode_reply(payload: bytes) -> Reply | MessageRefusal:
         return refusal
     try:
         return _REPLY.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except UNREADABLE as error:
         return MessageRefusal(Reason.MALFORMED, str(error))
 
 
@@ -387,7 +390,7 @@ def _refuse_envelope(payload: bytes) -> MessageRefusal | None:
         return MessageRefusal(Reason.MALFORMED, f"longer than {PAYLOAD_BYTES_MAX} bytes")
     try:
         version = _ENVELOPE.decode(payload).v
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         return MessageRefusal(Reason.MALFORMED, str(error))
     if version != VERSION:
         return MessageRefusal(

@@ -13,6 +13,7 @@ from cloud.api.problems import answers, problem
 from cloud.operations.opening import Arrived, Unverified, UnverifiedReason
 from cloud.operations.pos import SignedReply, Unanswered, answer_batch
 from protocol.encoding import from_base64url
+from protocol.messages import UNREADABLE
 
 JOSE: Final = "application/jose"
 
@@ -99,7 +100,7 @@ def _key_of(token: bytes) -> str | None:
         return None
     try:
         return _KEYED.decode(payload).key
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
 
 

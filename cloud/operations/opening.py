@@ -18,6 +18,7 @@ from protocol import wallet_qr
 from protocol.encoding import to_base64url
 from protocol.ids import DeviceId
 from protocol.messages import (
+    UNREADABLE,
     BalanceRequest,
     Deduct,
     Key,
@@ -160,7 +161,7 @@ def _unreadable(
 ) -> Unreadable | Unverified:
     try:
         peeked = _PEEKED.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return Unverified(arrived, UnverifiedReason(reason.value), device_id)
     if peeked.device_id != device_id:
         return Unverified(arrived, UnverifiedReason.ANOTHERS_KEY, device_id)

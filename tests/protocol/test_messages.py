@@ -188,6 +188,13 @@ def test_rubbish_is_refused_and_raises_nothing(rubbish: bytes) -> None:
 
 
 @pytest.mark.parametrize("decode", [decode_request, decode_reply])
+@pytest.mark.parametrize("opening", ['{"v":1,"x":', '{"kind":"cancel","v":1,"journal":', ""])
+def test_brackets_nested_by_the_thousand_are_refused(decode: Any, opening: str) -> None:
+    refusal = decode(opening.encode() + b"[" * 5000)
+    assert refusal.reason is Reason.MALFORMED
+
+
+@pytest.mark.parametrize("decode", [decode_request, decode_reply])
 def test_a_payload_over_the_bound_is_refused_unread(decode: Any) -> None:
     refusal = decode(b'{"v":1,"x":"' + b"a" * PAYLOAD_BYTES_MAX + b'"}')
     assert refusal.reason is Reason.MALFORMED

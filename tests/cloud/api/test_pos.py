@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from protocol.encoding import to_base64url
 from protocol.messages import Approved, Cancelled, Declined, Outcome, Reason, Reply, decode_reply
 from protocol.messages import Request as PosRequest
 from protocol.signing import Profile, Verified, fingerprint, sign, verify
@@ -11,6 +12,8 @@ from tests.cloud.api.edge import Edge
 from tests.cloud.floor import Till
 
 JOSE = {"Content-Type": "application/jose"}
+DEEP = b"e30.%b.AA" % to_base64url(b'{"x":' + b"[" * 12_000).encode()
+"""Brackets nested deeper than any reader goes."""
 
 
 def test_every_outcome_is_200_with_the_signed_reply_to_this_very_request(edge: Edge) -> None:
@@ -99,7 +102,7 @@ def test_another_kind_of_token_is_no_request(lone_edge: Edge) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "wrong_type")
 
 
-@pytest.mark.parametrize("body", [b"", b"no token", b"a.b.c", b"...", b"\xff\xfe"])
+@pytest.mark.parametrize("body", [b"", b"no token", b"a.b.c", b"...", b"\xff\xfe", DEEP])
 def test_what_never_parsed_gets_a_problem_document(lone_edge: Edge, body: bytes) -> None:
     answer = _send(lone_edge, body, "k" * 20)
     assert answer.status_code == 400

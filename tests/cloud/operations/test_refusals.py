@@ -330,6 +330,21 @@ def test_what_cannot_be_read_is_told_so_by_name(floor: Floor, version: int, reas
     assert [record.outcome for record in floor.audit(subject="k" * 22)] == [reason.value]
 
 
+def test_a_poisonous_request_spoils_no_other_in_its_batch(floor: Floor) -> None:
+    """One that nests deeper than any reader goes, though an appliance of ours signed it."""
+    till, guest = floor.add_till(), floor.add_guest()
+    sale = till.deduct(floor.qr(guest))
+    payload = b'{"v":1,"x":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    poison = sign(Profile.REQUEST, payload, till.private, till.thumbprint).encode()
+    refused, sold = floor.answer(
+        [Arrived(each, till.device_id, floor.now()) for each in (poison, till.sign(sale))]
+    )
+    assert isinstance(refused, Unverified)
+    assert refused.reason is UnverifiedReason.MALFORMED
+    assert isinstance(sold, SignedReply)
+    assert isinstance(sold.reply.outcome, Approved)
+
+
 def test_one_bad_request_spoils_no_other_in_its_batch(floor: Floor) -> None:
     till, other = floor.add_till("till-1"), floor.add_till("till-2")
     guest = floor.add_guest()
