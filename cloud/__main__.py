@@ -184,7 +184,7 @@ def add_attendee(
 @contextmanager
 def _database(config: Path | None, state: Path | None) -> Generator[tuple[Database, Settings]]:
     settings = read_settings(config, state=state)
-    settings.state.mkdir(parents=True, exist_ok=True)
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url)
     try:
         database.check_migrated()

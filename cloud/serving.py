@@ -71,7 +71,7 @@ def serve_worker(settings: Settings, ready_file: Path | None) -> None:
 
 @contextmanager
 def _opened(settings: Settings) -> Generator[tuple[Database, KeyRing]]:
-    settings.state.mkdir(parents=True, exist_ok=True)
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url)
     try:
         database.check_migrated()

@@ -115,7 +115,7 @@ def migrate(url: str) -> None:
 
     parsed = database_url(url)
     if _dialect_of(parsed) == "sqlite" and parsed.database is not None:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = _engine(parsed, pool_size=1)
     try:
         with engine.begin() as connection:
@@ -148,10 +148,22 @@ def _engine(url: URL, pool_size: int) -> Engine:
             pool_pre_ping=True,
             hide_parameters=True,  # an error's text must not carry e-mail addresses or hashes
         )
+    _create_private(url)
     engine = create_engine(url, pool_size=pool_size, max_overflow=20, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _create_private(url: URL) -> None:
+    """Addresses and the hashes of short PINs are nobody else's to read, and SQLite would let all.
+
+    Its own files beside the database take the same mode.
+    """
+    assert url.database is not None, "SQLite needs a file"
+    path = Path(url.database)
+    if path.parent.is_dir():
+        path.touch(mode=0o600)
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:

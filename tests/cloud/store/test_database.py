@@ -99,6 +99,18 @@ def credit(floor: Floor, guest: Guest, reference: str) -> None:
         )
 
 
+def test_nobody_else_on_the_machine_reads_an_sqlite_database(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "cloud.sqlite"
+    migrate(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}")
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+        modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+    database.close()
+    assert modes == dict.fromkeys(("cloud.sqlite", "cloud.sqlite-shm", "cloud.sqlite-wal"), 0o600)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
 def test_sqlite_keeps_every_commit_through_a_power_cut(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new' / 'cloud.sqlite'}"
     migrate(url)
