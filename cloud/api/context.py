@@ -11,9 +11,9 @@ from cloud.api.changes import WalletChanges
 from cloud.clock import utc_clock
 from cloud.keys import KeyRing
 from cloud.operations.pos import Desk
+from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.delivery import WebhookDelivery
 from cloud.payments.provider import CardProvider
-from cloud.payments.test_provider import BuiltInProvider
 from cloud.store.database import Database
 
 Clock = Callable[[], datetime]

@@ -11,8 +11,8 @@ from cloud.api.context import TheCloud
 from cloud.api.defences import CONTENT_SECURITY_POLICY
 from cloud.api.problems import problem
 from cloud.pages import WALLET, render_card_page
+from cloud.payments.built_in import PATH, CardAnswer, OpenCheckout
 from cloud.payments.provider import EventKind
-from cloud.payments.test_provider import PATH, CardAnswer, OpenCheckout
 from protocol.money import format_cents
 
 EXAMPLE_CARD: Final = "4242 4242 4242 4242"

@@ -21,9 +21,9 @@ from cloud.operations.top_up import (
     start_top_up,
     take_provider_event,
 )
+from cloud.payments.built_in import NAME
 from cloud.payments.delivery import SIGNATURE_HEADER
 from cloud.payments.provider import CardProvider, WebhookRefusal
-from cloud.payments.test_provider import NAME
 from protocol.ids import IdempotencyKey
 from protocol.money import Money, is_currency
 

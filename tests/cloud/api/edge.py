@@ -26,7 +26,7 @@ from cloud.api.context import Cloud
 from cloud.operations.access_tokens import create_token
 from cloud.operations.sign_in_attendee import invite
 from cloud.payments.provider import CardProvider
-from cloud.payments.test_provider import BuiltInProvider
+from cloud.payments.built_in import BuiltInProvider
 from tests.cloud.floor import Floor, Guest
 
 URL = "http://wallet.test"

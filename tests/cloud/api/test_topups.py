@@ -12,7 +12,7 @@ from cloud.payments.provider import (
     ProviderUnreachableError,
     WebhookRefusal,
 )
-from cloud.payments.test_provider import BuiltInProvider
+from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.webhook_signature import sign_webhook
 from cloud.store.tables import payments
 from protocol.messages import PostedOffline

@@ -1,7 +1,7 @@
 import pytest
 
+from cloud.payments.built_in import BuiltInProvider, CardAnswer
 from cloud.payments.provider import CheckoutRequest, EventKind
-from cloud.payments.test_provider import BuiltInProvider, CardAnswer
 from protocol.money import Money
 
 PROVIDER = BuiltInProvider("https://pay.test/", b"a secret of the test's own")
