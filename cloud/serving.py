@@ -22,8 +22,8 @@ from cloud.api.context import Cloud
 from cloud.clock import utc_clock
 from cloud.keys import KeyRing
 from cloud.operations.pos import Desk
+from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.delivery import WebhookDelivery
-from cloud.payments.test_provider import BuiltInProvider
 from cloud.settings import Settings, SettingsError
 from cloud.store.database import Database
 from cloud.worker.worker import Worker
