@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.keys import KeyRing
 from cloud.ledger.decide import decide_batch
@@ -133,7 +133,7 @@ def answer_sign_in(desk: Desk, opened: Opened) -> SignedReply | Unanswered:
     assert isinstance(request, SignIn), "a sign-in"
     try:
         outcome = sign_in(desk.database, desk.keys, opened, request)
-    except (DBAPIError, CommitUnknownError) as error:
+    except (SQLAlchemyError, CommitUnknownError) as error:
         _log.warning("sign_in_failed", device_id=request.device_id, error=type(error).__name__)
         return Unanswered(opened.arrived)
     return desk.sign(opened.arrived, request.device, request.key, kind_of(request), outcome)
@@ -146,7 +146,7 @@ def refuse(desk: Desk, refused: Sequence[Unreadable | Unverified]) -> list[Answe
     try:
         with desk.database.transaction() as connection:
             write_audit_records(connection, [_refusal_record(each) for each in refused])
-    except (DBAPIError, CommitUnknownError) as error:
+    except (SQLAlchemyError, CommitUnknownError) as error:
         _log.warning("refusals_not_recorded", error=type(error).__name__)
         return [Unanswered(each.arrived) for each in refused]
     return [
@@ -189,7 +189,7 @@ def _commit_alone(desk: Desk, case: _Case) -> Decision | None:
     for _ in range(_TRIES_ALONE):
         try:
             return _commit(desk, [case])[0]
-        except (DBAPIError, CommitUnknownError) as error:
+        except (SQLAlchemyError, CommitUnknownError) as error:
             _log.warning("request_failed", request=case[1].request_hash, error=type(error).__name__)
         except Exception:  # noqa: BLE001  # logged with its traceback; the appliance asks again
             _log.exception("request_met_a_bug", request=case[1].request_hash)

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 SCHEMA: Final = "0001"
 """The newest migration's revision: what this program's tables are."""
@@ -87,11 +87,14 @@ class Database:
             )
 
     def is_reachable(self) -> bool:
-        """Whether it answers at all, for a health check or before trying on."""
+        """Whether it answers at all, for a health check or before trying on.
+
+        No also where every connection is waiting for it.
+        """
         try:
             with self.reading() as connection:
                 connection.exec_driver_sql("SELECT 1")
-        except DBAPIError:
+        except SQLAlchemyError:
             return False
         return True
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.operations.opening import Arrived, Opened, open_requests
 from cloud.operations.pos import (
@@ -163,7 +163,7 @@ class Worker:
             try:
                 with self._desk.database.transaction() as connection:
                     forgotten = prune_spent_tokens(connection, self._desk.now())
-            except (DBAPIError, CommitUnknownError) as error:
+            except (SQLAlchemyError, CommitUnknownError) as error:
                 _log.warning("used_qrs_not_pruned", error=type(error).__name__)
             else:
                 _log.info("used_qrs_pruned", forgotten=forgotten)
@@ -174,22 +174,24 @@ class Worker:
         while not self._stopping.wait(POLICY_POLL_S):
             if not self._connection.is_subscribed:
                 continue
+            publish_all = self._all_policies_due.is_set()
+            self._all_policies_due.clear()
             try:
-                self._publish_waiting_policies()
-            except (DBAPIError, CommitUnknownError) as error:
-                # The next round tries again.
+                is_done = self._publish_waiting_policies(publish_all)
+            except (SQLAlchemyError, CommitUnknownError) as error:
                 _log.warning("policies_not_published", error=type(error).__name__)
+                is_done = False
+            if publish_all and not is_done:
+                # The next round tries again.
+                self._all_policies_due.set()
 
-    def _publish_waiting_policies(self) -> None:
-        publish_all = self._all_policies_due.is_set()
-        self._all_policies_due.clear()
+    def _publish_waiting_policies(self, publish_all: bool) -> bool:
+        """Whether the broker has taken each of them."""
         with self._desk.database.reading() as connection:
             letters = (read_all_active if publish_all else read_unpublished)(connection)
         sent = [letter for letter in letters if self._publish_policy(letter)]
-        if len(sent) < len(letters) and publish_all:
-            self._all_policies_due.set()
         if not sent:
-            return
+            return not letters
         with self._desk.database.transaction() as connection:
             mark_published(connection, sent, self._desk.now())
         # Another worker may have published a newer one just before ours: the last word is newest.
@@ -199,6 +201,7 @@ class Worker:
             after = newest.get(letter.device_id)
             if after is not None and after.version > letter.version:
                 self._publish_policy(after)
+        return len(sent) == len(letters)
 
     def _publish_policy(self, letter: Letter) -> bool:
         return self._connection.publish_and_wait(

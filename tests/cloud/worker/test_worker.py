@@ -10,10 +10,12 @@ from uuid import UUID
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import TimeoutError as StarvedError
 
 from cloud.operations.opening import Opened
 from cloud.operations.pos import Desk, SignedReply, Unanswered, answer_sign_in
+from cloud.store.policy_post import Letter, read_all_active
 from cloud.store.tables import devices, policies, spent_tokens
 from cloud.worker.worker import Worker
 from protocol import topics
@@ -145,6 +147,33 @@ def test_a_broker_that_forgot_everything_is_told_all_policies_again(
         continue
     guest = floor.add_guest()
     assert isinstance(stall.ask(stall.till.deduct(floor.qr(guest))), Approved)
+
+
+def test_policies_are_told_again_though_the_database_was_starved_at_that_moment(
+    floor: Floor,
+    broker: Broker,
+    stall: WireTill,
+    start_worker: Callable[[], Worker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = start_worker()
+    assert version(floor, stall.policies.get(timeout=WAIT_S)) == 1
+    eventually(lambda: unpublished(floor) == 0)
+    starved = iter([True])
+
+    def read(connection: Connection) -> list[Letter]:
+        if next(starved, False):
+            # Not an error of the database's own: every connection was taken.
+            raise StarvedError("QueuePool limit reached")
+        return read_all_active(connection)
+
+    monkeypatch.setattr("cloud.worker.worker.read_all_active", read)
+    broker.stop()
+    broker.start()
+    assert worker.wait_until_subscribed(30)
+    while version(floor, stall.policies.get(timeout=30)) != 1:
+        continue
+    assert not next(starved, False)
 
 
 def test_a_request_whose_message_has_expired_is_decided_for_nobody(
