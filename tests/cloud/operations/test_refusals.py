@@ -33,7 +33,7 @@ from protocol.messages import (
 )
 from protocol.money import Money
 from protocol.policy import OfflineRules
-from protocol.signing import Profile, sign
+from protocol.signing import SIGNED_BYTES_MAX, Profile, sign
 from protocol.wallet_qr import WalletToken, issue
 from tests.cloud.floor import Floor, Guest, Till, eur
 
@@ -306,7 +306,7 @@ def test_what_no_appliance_of_ours_signed_gets_no_reply_and_a_record(floor: Floo
     unverified(floor, Arrived(other.sign(sale), till.device_id, now), wrong.ANOTHERS_TOPIC)
     unverified(floor, Arrived(forged, till.device_id, now), wrong.BAD_SIGNATURE)
     unverified(floor, Arrived(b"no token", till.device_id, now), wrong.NOT_A_TOKEN)
-    unverified(floor, Arrived(b"x" * 20_000, till.device_id, now), wrong.TOO_LONG)
+    unverified(floor, Arrived(b"x" * (SIGNED_BYTES_MAX + 1), till.device_id, now), wrong.TOO_LONG)
     late = now + timedelta(days=91)
     unverified(floor, Arrived(token, till.device_id, late), wrong.CERTIFICATE_EXPIRED)
     till.thumbprint = "N" * 43
