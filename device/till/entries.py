@@ -18,6 +18,8 @@ class CancelReason(StrEnum):
     NOT_HANDED_OVER = "not_handed_over"
     JOURNAL_FAULT = "journal_fault"
     KEY_REUSED = "key_reused"
+    NOT_READ = "not_read"
+    """The cloud could not read the request; it may have read the same bytes before."""
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="entry"):

@@ -186,6 +186,10 @@ def hear_deduct(till: Till, phase: Asking, event: ReplyArrived, now: Now) -> Ste
         case Declined(reason=Reason.KEY_REUSED):
             # Something else was decided under this key: whatever it was, it must not stand.
             return cancel(till, phase, CancelReason.KEY_REUSED, now)
+        case Declined(reason=Reason.UNSUPPORTED_VERSION | Reason.MALFORMED):
+            # Said before any look at the key, by one of several workers: another may have read the
+            # same bytes and approved. Only a cancel's answer speaks of the key.
+            return cancel(till, phase, CancelReason.NOT_READ, now)
         case Declined(reason=reason) if reason in FRESH_QR_HELPS:
             return _ask_for_fresh_qr(till, phase, answered, reason, now)
         case Declined() as declined:

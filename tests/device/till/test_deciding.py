@@ -158,6 +158,18 @@ def test_a_key_that_was_used_for_something_else_is_cancelled() -> None:
     assert stage.journal[-1].why is CancelReason.KEY_REUSED
 
 
+@pytest.mark.parametrize("reason", [Reason.UNSUPPORTED_VERSION, Reason.MALFORMED])
+def test_a_request_the_cloud_could_not_read_is_cancelled_for_another_worker_may_have(
+    reason: Reason,
+) -> None:
+    stage = asking()
+    stage.answer(declined(reason))
+    assert stage.light is Light.FAULT
+    assert isinstance(stage.sent[-1].content, AskToCancel)
+    assert isinstance(stage.journal[-1], SaleCancelled)
+    assert stage.journal[-1].why is CancelReason.NOT_READ
+
+
 def test_a_key_that_the_cloud_says_is_cancelled_is_red() -> None:
     stage = asking()
     stage.answer(Cancelled(None))
