@@ -2,7 +2,7 @@
 
 import hashlib
 from enum import StrEnum
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -313,6 +313,9 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     outcome: Outcome
 
 
+_Message = TypeVar("_Message")
+
+
 class MessageRefusal(msgspec.Struct, frozen=True):
     """A payload that is no message of ours, and what is wrong with it."""
 
@@ -344,23 +347,21 @@ def encode(message: Request | Reply) -> bytes:
 
 
 def decode_request(payload: bytes) -> Request | MessageRefusal:
-    refusal = _refuse_envelope(payload)
-    if refusal is not None:
-        return refusal
-    try:
-        return _REQUEST.decode(payload)
-    except UNREADABLE as error:
-        return MessageRefusal(Reason.MALFORMED, str(error))
+    return _decode(_REQUEST, payload)
 
 
 def decode_reply(payload: bytes) -> Reply | MessageRefusal:
-    refusal = _refuse_envelope(payload)
-    if refusal is not None:
-        return refusal
+    return _decode(_REPLY, payload)
+
+
+def _decode(decoder: msgspec.json.Decoder[_Message], payload: bytes) -> _Message | MessageRefusal:
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        return MessageRefusal(Reason.MALFORMED, f"longer than {PAYLOAD_BYTES_MAX} bytes")
     try:
-        return _REPLY.decode(payload)
+        return decoder.decode(payload)
     except UNREADABLE as error:
-        return MessageRefusal(Reason.MALFORMED, str(error))
+        # Of another version nothing else can be said.
+        return _refuse_version(payload) or MessageRefusal(Reason.MALFORMED, str(error))
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -385,15 +386,13 @@ def transaction_of(approved: Approved | PostedOffline) -> TransactionId:
     return TransactionId(approved.transaction_id)
 
 
-def _refuse_envelope(payload: bytes) -> MessageRefusal | None:
-    if len(payload) > PAYLOAD_BYTES_MAX:
-        return MessageRefusal(Reason.MALFORMED, f"longer than {PAYLOAD_BYTES_MAX} bytes")
+def _refuse_version(payload: bytes) -> MessageRefusal | None:
     try:
         version = _ENVELOPE.decode(payload).v
-    except UNREADABLE as error:
-        return MessageRefusal(Reason.MALFORMED, str(error))
-    if version != VERSION:
-        return MessageRefusal(
-            Reason.UNSUPPORTED_VERSION, f"version {version}; this side speaks {VERSION}"
-        )
-    return None
+    except UNREADABLE:
+        return None
+    if version == VERSION:
+        return None
+    return MessageRefusal(
+        Reason.UNSUPPORTED_VERSION, f"version {version}; this side speaks {VERSION}"
+    )

@@ -34,8 +34,7 @@ from protocol.signing import Profile, PublicKey, SignatureRefusal, Verified, fin
 from protocol.wallet_qr import QrRefusal, SignedQr
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(msgspec.Struct, frozen=True):
     """A request as the wire brought it."""
 
     token: bytes
@@ -82,8 +81,7 @@ class Unreadable:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A request from the appliance that it says it is from."""
 
     arrived: Arrived

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+import msgspec
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -34,8 +35,7 @@ _TRIES_ALONE: Final = 3
 _log = structlog.stdlib.get_logger("cloud.pos")
 
 
-@dataclass(frozen=True, slots=True)
-class SignedReply:
+class SignedReply(msgspec.Struct, frozen=True):
     """The cloud's word, safe to send: what it says has been committed."""
 
     device_id: DeviceId

@@ -1,6 +1,7 @@
 """The database: one engine, one way to begin and commit, on SQLite and PostgreSQL alike."""
 
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 SCHEMA: Final = "0001"
 """The newest migration's revision: what this program's tables are."""
@@ -16,6 +18,8 @@ SCHEMA: Final = "0001"
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _READS_ONLY: Final = "railtix_reads_only"
 _BUSY_TIMEOUT_MS: Final = 15_000
+PING_AFTER_S: Final = 1.0
+"""How long a connection may rest before it is asked whether it is still there."""
 
 
 class NotMigratedError(RuntimeError):
@@ -143,19 +147,45 @@ def _dialect_of(url: URL) -> Literal["sqlite", "postgresql"]:
 
 def _engine(url: URL, pool_size: int) -> Engine:
     if _dialect_of(url) == "postgresql":
-        return create_engine(
+        engine = create_engine(
             url,
             isolation_level="READ COMMITTED",
             pool_size=pool_size,
             max_overflow=20,
-            pool_pre_ping=True,
             hide_parameters=True,  # an error's text must not carry e-mail addresses or hashes
         )
+        _ping_after_rest(engine)
+        return engine
     _create_private(url)
     engine = create_engine(url, pool_size=pool_size, max_overflow=20, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _ping_after_rest(engine: Engine) -> None:
+    """Ask a connection whether it is still there, unless it was in use just now: a worker's next
+    batch follows at once, and its failure is mended (a batch is tried again)."""
+    returned_at = "railtix_returned_at"
+
+    def note(_: object, record: ConnectionPoolEntry) -> None:
+        record.info[returned_at] = _clock()
+
+    def ping(dbapi_connection: Any, record: ConnectionPoolEntry, _: object) -> None:
+        if _clock() - record.info.get(returned_at, _clock()) < PING_AFTER_S:
+            return
+        try:
+            engine.dialect.do_ping(dbapi_connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            # The pool then makes a new one.
+            raise DisconnectionError("the connection is gone") from error
+
+    event.listen(engine, "checkin", note)
+    event.listen(engine, "checkout", ping)
+
+
+def _clock() -> float:
+    return time.monotonic()  # noqa: TID251  # how long a connection rested is no one's business time
 
 
 def _create_private(url: URL) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
 from typing import Final
 
+import msgspec
+
 PACKET_BYTES_MAX: Final = 256 * 1024
 """Nothing longer is taken; the broker's own bound is below it."""
 
@@ -61,8 +63,7 @@ class ProtocolError(Exception):
     """The broker said what it should not have: the connection is of no more use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(msgspec.Struct, frozen=True):
     kind: int
     flags: int
     body: bytes
@@ -87,8 +88,7 @@ class Unsubscribed:
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """Somebody's publish; `Session.acknowledge` it once."""
 
     topic: str
@@ -99,8 +99,7 @@ class Message:
     """For how many more seconds it counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
+class Acknowledged(msgspec.Struct, frozen=True):
     """Our publish reached the broker, or was refused by it: see `reason`."""
 
     token: object
