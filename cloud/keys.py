@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -32,6 +33,8 @@ _WALLET_KID_CHARS: Final = 3
 """A wallet key's name stands in every QR, whose length decides how well it scans (FACTS.md)."""
 _KID_CHARS: Final = 8
 _WALLET_PREFIX: Final = "wallet."
+
+_log = structlog.stdlib.get_logger("cloud.keys")
 
 
 class KeyRingError(Exception):
@@ -124,10 +127,17 @@ class KeyRing:
         return list(self._wallets.values())
 
     def find_wallet(self, kid: str) -> WalletKey | None:
-        """The wallet key of this name; a name not known yet is looked for in the folder."""
+        """The wallet key of this name; a name not known yet is looked for in the folder.
+
+        Anybody can name a key in a QR, so a file there that cannot be used is said in the log: it
+        must not stop the sales that need it not.
+        """
         found = self._wallets_by_kid.get(kid)
         if found is None and len(kid) == _WALLET_KID_CHARS:
-            self._scan()
+            try:
+                self._scan()
+            except (KeyRingError, OSError) as error:
+                _log.error("wallet_keys_not_read", reason=str(error))
             found = self._wallets_by_kid.get(kid)
         return found
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
@@ -15,6 +16,7 @@ from cloud.operations.pos import SignedReply, Unanswered
 from cloud.store.database import CommitUnknownError, Database
 from cloud.store.locks import lock_devices
 from protocol.messages import Approved, Declined, Reason
+from protocol.wallet_qr import WalletToken, issue
 from tests.cloud.floor import Floor, Till
 
 
@@ -82,6 +84,20 @@ def test_while_the_database_is_away_nothing_is_said(
         [sign_in] = floor.answer(arrived(floor, till, till.sign_in(floor)))
         assert isinstance(sign_in, Unanswered)
     assert isinstance(floor.ask_one(till, sale), Approved)
+
+
+def test_a_key_file_that_cannot_be_used_stops_no_sale_that_needs_it_not(floor: Floor) -> None:
+    till, guest = floor.add_till(), floor.add_guest()
+    now_s = int(floor.now().timestamp())
+    token = WalletToken(guest.payer_id, "j" * 12, "n" * 12, now_s, now_s + 90)
+    strange = till.deduct(issue(token, ec.generate_private_key(ec.SECP256R1()), "zzz"))
+    sale = till.deduct(floor.qr(guest))
+    backup = floor.keys._folder / "wallet.backup.pem"
+    backup.write_text("forgotten here")
+    backup.chmod(0o644)
+    refused, sold = floor.ask(till, strange, sale)
+    assert refused == Declined(Reason.TOKEN_UNKNOWN_KEY)
+    assert isinstance(sold, Approved)
 
 
 def test_a_request_that_meets_a_bug_spoils_no_other(
