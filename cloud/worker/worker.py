@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+import msgspec
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -41,8 +41,7 @@ STOP_TIMEOUT_S: Final = 20.0
 _log = structlog.stdlib.get_logger("cloud.worker")
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, frozen=True):
     arrived: Arrived
     expires_at: datetime | None
     """By the message's own expiry: afterwards the appliance has decided, and an approval would
