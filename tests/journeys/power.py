@@ -146,7 +146,7 @@ def cut_at(bar: Bar, flush: Point, disk: Disk, scene: Callable[[], None] | None)
         bar.appliance.network.mend()
     calls = traced.calls()
     hit = [call for call in calls if call.name == flush.name]
-    assert len(hit) == flush.number, f"the power was to go at {flush}"
+    assert len(hit) == flush.number, f"the power was to go at {flush}: {hit}"
     assert hit[-1].result is None, "this flush was not carried out"
     if disk is Disk.LOSES:
         _lose_unflushed(bar, calls)
