@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from provisioning.cli.cloud import DEFAULT_URL, AsJson, Cloud, Document, TokenFile, Url, show_json
@@ -60,7 +61,7 @@ def list_devices(
             _place(device),
             f"{device['policy_acked']} of {device['policy_version']}",
             queue,
-            device["printer"] or "",
+            escape(device["printer"] or ""),
             _minute(device["last_seen_at"]),
         )
     out.print(table)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from provisioning.cli.cloud import DEFAULT_URL, AsJson, Cloud, Document, TokenFile, Url, show_json
@@ -58,21 +59,25 @@ def show(
         show_json({"id": event_id, **document})
         return
     currency = document["currency"]
-    out.print(f"[bold]{document['name']}[/] ({event_id}), {currency}, {document['timezone']}")
+    out.print(
+        f"[bold]{escape(document['name'])}[/] ({event_id}), {currency}, {document['timezone']}"
+    )
     out.print(f"A sale at most {_cents(document['sale_max_in_cents'])} {currency}")
     allowed = document["offline"]["allowed"]
     out.print(f"Offline sales: {'allowed' if allowed else 'not allowed'}")
     for stall in document["stalls"]:
-        table = Table("No.", "Product", f"{currency}", title=f"{stall['name']} ({stall['id']})")
+        table = Table(
+            "No.", "Product", f"{currency}", title=f"{escape(stall['name'])} ({stall['id']})"
+        )
         table.columns[2].justify = "right"
         for product in stall["products"]:
-            table.add_row(
-                str(product["number"]), product["name"], _cents(product["price_in_cents"])
-            )
+            price = _cents(product["price_in_cents"])
+            table.add_row(str(product["number"]), escape(product["name"]), price)
         out.print(table)
     staff = Table("Staff", "Name", "Stalls")
     for member in document["staff"]:
-        staff.add_row(member["id"], member["name"], ", ".join(member["stalls"] or ["every stall"]))
+        places = ", ".join(member["stalls"] or ["every stall"])
+        staff.add_row(member["id"], escape(member["name"]), places)
     out.print(staff)
 
 
@@ -87,7 +92,7 @@ def list_events(
         return
     table = Table("Event", "Name", "Currency")
     for event in events:
-        table.add_row(event["event_id"], event["name"], event["currency"])
+        table.add_row(event["event_id"], escape(event["name"]), event["currency"])
     out.print(table)
 
 

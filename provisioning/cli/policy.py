@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from provisioning.cli.cloud import DEFAULT_URL, AsJson, Cloud, TokenFile, Url, show_json
 from provisioning.cli.speaking import out
@@ -26,7 +27,7 @@ def show(
     content = policy["content"]
     sent = "published" if policy["is_published"] else "not published yet"
     out.print(f"[bold]{device_id}[/]: policy {policy['version']}, {sent}")
-    out.print(f"  {content['stall_name']} at {content['event_name']}")
+    out.print(escape(f"  {content['stall_name']} at {content['event_name']}"))
     out.print(f"  {len(content['products'])} products, {content['currency']}")
     expires = datetime.fromtimestamp(content["expires_at_ms"] / 1000, UTC)
     out.print(f"  counts until {expires:%Y-%m-%d %H:%M} UTC")

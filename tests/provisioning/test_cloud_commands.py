@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from device.hardware.scanner import read_qr
 from protocol.wallet_qr import read
+from provisioning.cli import device as cli_device
 from provisioning.cli.app import app
 from venue.programs import Program
 from venue.servers import Authority
@@ -107,6 +108,44 @@ def test_an_event_with_its_appliance_and_badge_is_set_up_by_commands(
     assert (moved["stall_id"], moved["policy_version"]) == ("grill", 2)
     revoked = ops.answers("device", "revoke", "ops-till-1", "--reason", "lost at the gate")
     assert revoked["status"] == "revoked"
+
+
+def test_names_with_brackets_are_shown_as_they_are(ops: Ops, authority: Authority) -> None:
+    """rich would take them for its own markup: swallow them, or end in a trace."""
+    for plain in ("Harbour Festival", "Bar North", "Lager", "Mia Byrne"):
+        file = ops.folder / "event.toml"
+        file.write_text(file.read_text().replace(plain, f"{plain} [/18]"))
+    ops.does("event", "apply", "event.toml")
+    shown = ops.does("event", "show", "harbour")
+    for words in ("Harbour Festival", "Bar North", "Lager", "Mia Byrne"):
+        assert f"{words} [/18]" in shown
+    assert "Harbour Festival [/18]" in ops.does("event", "list")
+    (credentials,) = authority.certify_devices("ops-till-2")
+    place = ("--event", "harbour", "--stall", "bar-north")
+    ops.does("device", "add", "ops-till-2", "--certificate", credentials.certificate, *place)
+    assert "Bar North [/18] at" in ops.does("policy", "show", "ops-till-2")
+
+
+def test_what_an_appliance_says_of_its_printer_cannot_break_the_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = {
+        "device_id": "till-1",
+        "status": "active",
+        "event_id": None,
+        "stall_id": None,
+        "policy_version": 1,
+        "policy_acked": 1,
+        "queue": 0,
+        "printer": "[/paper]",
+        "last_seen_at": None,
+    }
+    monkeypatch.setattr(cli_device.Cloud, "get", lambda _self, _path: [said])
+    listed = CliRunner().invoke(
+        app, ["device", "list"], env={"RAILTIX_OPS_TOKEN": "t", "COLUMNS": "200"}
+    )
+    assert listed.exit_code == 0
+    assert "[/paper]" in listed.stdout
 
 
 def test_a_badge_drawn_as_a_picture_or_in_the_terminal_is_read_by_the_scanner(ops: Ops) -> None:
