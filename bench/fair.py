@@ -97,12 +97,16 @@ def lay_out(
             _lay_appliance(connection, keys, now, number, appliance)
         balances = [*((payer, BALANCE_IN_CENTS) for payer in payers)]
         _lay_wallets(connection, now, [*balances, (rich_payer, RICH_BALANCE_IN_CENTS)])
-    if database.dialect == "postgresql":
-        # As autovacuum would have in that hour; pgbench does the same to its own tables.
-        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as plain:
-            plain.execute(text("VACUUM ANALYZE"))
+    tidy(database)
     wallet_key = keys.wallet_for(EVENT)
     return Fair(appliances, payers, rich_payer, wallet_key.private, wallet_key.kid)
+
+
+def tidy(database: Database) -> None:
+    """Vacuum and analyse, as autovacuum would have in that hour, and pgbench does to its tables."""
+    if database.dialect == "postgresql":
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as plain:
+            plain.execute(text("VACUUM ANALYZE"))
 
 
 def sign_sale(fair: Fair, appliance: Appliance, payer: str, entry: int) -> SignedSale:

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cpu import CpuReading, read_cpu
-from bench.fair import AMOUNT, Fair, SignedSale, keys_in, lay_out, sign_sale
+from bench.fair import AMOUNT, Fair, SignedSale, keys_in, lay_out, sign_sale, tidy
 from bench.load import Crowd, Round
 from bench.machine import Machine, describe_machine
 from bench.percentiles import percentiles
-from bench.pgbench import Pgbench
+from bench.pgbench import Pgbench, Run
 from bench.results import RESULTS, keep
 from cloud.keys import KeyRing
 from cloud.store.database import Database, migrate
@@ -71,9 +71,13 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     ledger_balanced: bool
     cpu_us_per_deduct: dict[str, float]
+    pgbench_cpu_us_per_transaction: dict[str, float]
+    pgbench_to_deduct_cpu_ratio: float
+    """What the rates' ratio comes to where both keep all cores busy; on a machine that others use
+    too, the steadier of the two."""
     rounds: list[Flow]
     one_wallet_rounds: list[Flow]
-    pgbench_rounds_tps: list[float]
+    pgbench_rounds: list[Run]
 
 
 class _Venue:
@@ -229,8 +233,8 @@ def _open_reply(venue: _Venue, token: bytes) -> Reply:
 
 def run(  # noqa: PLR0917  # options: nobody passes them by position
     appliances: Annotated[int, typer.Option(min=1, help="How many sell at once.")] = 50,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
-    in_flight: Annotated[int, typer.Option(min=1, help="Unanswered requests an appliance.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    in_flight: Annotated[int, typer.Option(min=1, help="Unanswered requests an appliance.")] = 4,
     seconds: Annotated[int, typer.Option(min=1, help="Length of a round.")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind, alternating.")] = 3,
     wallets: Annotated[int, typer.Option(min=2, help="Attendees who pay.")] = 10_000,
@@ -253,12 +257,13 @@ def run(  # noqa: PLR0917  # options: nobody passes them by position
             running.callback(crowd.close)
         spread: list[Flow] = []
         one_wallet: list[Flow] = []
-        tps: list[float] = []
+        bank: list[Run] = []
 
         def say(what: str) -> None:
             _CONSOLE.log(what)
 
-        rate = _play(venue, crowd, _WARM_UP_SALES, in_flight).deducts_per_s
+        _play(venue, crowd, _WARM_UP_SALES, in_flight)
+        tidy(venue.database)
         rate = _play(venue, crowd, _WARM_UP_SALES, in_flight).deducts_per_s
         for number in range(rounds):
             sales_each = min(_ROUND_SALES_MAX, max(1, round(rate * seconds / appliances)))
@@ -269,17 +274,19 @@ def run(  # noqa: PLR0917  # options: nobody passes them by position
             )
             rate = spread[-1].deducts_per_s
             say(f"round {number + 1}: {rate:,.0f} deducts/s, {_cpu_line(spread[-1])}")
-            tps.append(pgbench.run(seconds))
-            say(f"round {number + 1}: pgbench {tps[-1]:,.0f} tps")
+            bank.append(pgbench.run(seconds))
+            say(f"round {number + 1}: pgbench {bank[-1].transactions_per_s:,.0f} tps")
             sales_each = max(1, sales_each // 3)
             one_wallet.append(_play(venue, crowd, sales_each, in_flight, on_one_wallet=True))
             say(f"round {number + 1}: on one wallet {one_wallet[-1].deducts_per_s:,.0f} deducts/s")
-        without_shared_rows = pgbench.run(seconds, skip_shared_rows=True)
+        without_shared_rows = pgbench.run(seconds, skip_shared_rows=True).transactions_per_s
         approved = 2 * _WARM_UP_SALES * appliances + sum(f.deducts for f in (*spread, *one_wallet))
         assert venue.posted() == approved, "the ledger holds other deducts than were approved"
         deducts_per_s = statistics.median(flow.deducts_per_s for flow in spread)
         one_wallet_per_s = statistics.median(flow.deducts_per_s for flow in one_wallet)
-        pgbench_tps = statistics.median(tps)
+        pgbench_tps = statistics.median(each.transactions_per_s for each in bank)
+        cpu_us = _medians([flow.cpu_us_per_deduct for flow in spread])
+        pgbench_cpu_us = _medians([each.cpu_us_per_transaction for each in bank])
         figures = Figures(
             machine=machine,
             appliances=appliances,
@@ -295,13 +302,13 @@ def run(  # noqa: PLR0917  # options: nobody passes them by position
             one_wallet_to_spread_ratio=one_wallet_per_s / deducts_per_s,
             failed=sum(flow.failed for flow in (*spread, *one_wallet)),
             ledger_balanced=venue.is_balanced(),
-            cpu_us_per_deduct={
-                name: statistics.median(flow.cpu_us_per_deduct[name] for flow in spread)
-                for name in spread[0].cpu_us_per_deduct
-            },
+            cpu_us_per_deduct=cpu_us,
+            pgbench_cpu_us_per_transaction=pgbench_cpu_us,
+            pgbench_to_deduct_cpu_ratio=sum(pgbench_cpu_us.values())
+            / sum(us for name, us in cpu_us.items() if name != "others"),
             rounds=spread,
             one_wallet_rounds=one_wallet,
-            pgbench_rounds_tps=tps,
+            pgbench_rounds=bank,
         )
     file = keep("throughput", figures)
     _show(figures)
@@ -326,6 +333,10 @@ def _recorded(venue: _Venue, crowd: Crowd, sales_each: int, in_flight: int, seco
         recorder.wait(timeout=60)
 
 
+def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+
+
 def _cpu_line(flow: Flow) -> str:
     return ", ".join(f"{name} {us:.0f} us" for name, us in flow.cpu_us_per_deduct.items())
 
@@ -348,15 +359,18 @@ def _show(figures: Figures) -> None:
         table.add_row(name, f"{rate:,.0f}", f"{p50:.1f} / {p99:.1f} ms", str(failed))
     table.add_row("pgbench, TPC-B-like, 8 clients", f"{figures.pgbench_tps:,.0f}", "", "0")
     table.add_row("pgbench -N", f"{figures.pgbench_without_shared_rows_tps:,.0f}", "", "0")
-    costs = Table(title="Processor time a deduct")
-    costs.add_column("")
-    costs.add_column("us", justify="right")
-    for name, us in figures.cpu_us_per_deduct.items():
-        costs.add_row(name, f"{us:.0f}")
+    costs = Table(title="Processor time, us")
+    for heading in ("", "a deduct", "a pgbench transaction"):
+        costs.add_column(heading, justify="left" if not heading else "right")
+    banks = figures.pgbench_cpu_us_per_transaction
+    for name in (*figures.cpu_us_per_deduct, "pgbench"):
+        pair = (figures.cpu_us_per_deduct.get(name), banks.get(name))
+        costs.add_row(name, *("" if us is None else f"{us:.0f}" for us in pair))
     console = Console()
     console.print(table, costs)
     console.print(
         f"deducts_to_pgbench_ratio {figures.deducts_to_pgbench_ratio:.2f}, "
+        f"pgbench_to_deduct_cpu_ratio {figures.pgbench_to_deduct_cpu_ratio:.2f}, "
         f"one_wallet_to_spread_ratio {figures.one_wallet_to_spread_ratio:.2f}, "
         f"ledger {'balanced' if figures.ledger_balanced else 'NOT BALANCED'}"
     )
