@@ -25,8 +25,8 @@ from cloud.api.changes import WalletChanges
 from cloud.api.context import Cloud
 from cloud.operations.access_tokens import create_token
 from cloud.operations.sign_in_attendee import invite
-from cloud.payments.provider import CardProvider
 from cloud.payments.built_in import BuiltInProvider
+from cloud.payments.provider import CardProvider
 from tests.cloud.floor import Floor, Guest
 
 URL = "http://wallet.test"

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.provider import (
     Checkout,
     CheckoutRequest,
@@ -12,7 +13,6 @@ from cloud.payments.provider import (
     ProviderUnreachableError,
     WebhookRefusal,
 )
-from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.webhook_signature import sign_webhook
 from cloud.store.tables import payments
 from protocol.messages import PostedOffline
