@@ -10,12 +10,8 @@ from protocol.encoding import to_base64url
 from protocol.ids import (
     CorrelationId,
     DeviceId,
-    EventId,
     IdempotencyKey,
     SessionId,
-    StaffId,
-    StallId,
-    TransactionId,
 )
 from protocol.money import Money
 from protocol.signing import SIGNED_BYTES_MAX
@@ -358,10 +354,15 @@ def _decode(decoder: msgspec.json.Decoder[_Message], payload: bytes) -> _Message
     if len(payload) > PAYLOAD_BYTES_MAX:
         return MessageRefusal(Reason.MALFORMED, f"longer than {PAYLOAD_BYTES_MAX} bytes")
     try:
-        return decoder.decode(payload)
+        # First, and by a reader that has no default: who says no version has not said ours.
+        version = _ENVELOPE.decode(payload).v
+        if version == VERSION:
+            return decoder.decode(payload)
     except UNREADABLE as error:
-        # Of another version nothing else can be said.
-        return _refuse_version(payload) or MessageRefusal(Reason.MALFORMED, str(error))
+        return MessageRefusal(Reason.MALFORMED, str(error))
+    return MessageRefusal(
+        Reason.UNSUPPORTED_VERSION, f"version {version}; this side speaks {VERSION}"
+    )
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -372,27 +373,3 @@ def encode_outcome(outcome: Outcome) -> bytes:
 def decode_outcome(stored: bytes) -> Outcome:
     """Raises msgspec.DecodeError where the stored bytes are not what `encode_outcome` wrote."""
     return _OUTCOME.decode(stored)
-
-
-def staff_of(session: SignedIn) -> StaffId:
-    return StaffId(session.staff_id)
-
-
-def place_of(session: SignedIn) -> tuple[EventId, StallId]:
-    return EventId(session.event_id), StallId(session.stall_id)
-
-
-def transaction_of(approved: Approved | PostedOffline) -> TransactionId:
-    return TransactionId(approved.transaction_id)
-
-
-def _refuse_version(payload: bytes) -> MessageRefusal | None:
-    try:
-        version = _ENVELOPE.decode(payload).v
-    except UNREADABLE:
-        return None
-    if version == VERSION:
-        return None
-    return MessageRefusal(
-        Reason.UNSUPPORTED_VERSION, f"version {version}; this side speaks {VERSION}"
-    )

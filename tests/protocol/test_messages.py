@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import messages
-from protocol.ids import EventId, StaffId, StallId, TransactionId
 from protocol.messages import (
     PAYLOAD_BYTES_MAX,
     Approved,
@@ -144,6 +143,24 @@ def test_a_reply_of_another_version_is_refused_by_name(reply: Reply) -> None:
     refusal = decode_reply(json.dumps(json.loads(encode(reply)) | {"v": 2}).encode())
     assert isinstance(refusal, MessageRefusal)
     assert refusal.reason is Reason.UNSUPPORTED_VERSION
+
+
+def test_a_message_that_names_no_version_is_refused() -> None:
+    reply = Reply(
+        device_id="bar-1",
+        key="k" * 22,
+        answers="deduct",
+        request_hash="h" * 43,
+        answered_at_ms=1,
+        outcome=Cancelled(None),
+    )
+    for message, decode in ((deduct(), decode_request), (reply, decode_reply)):
+        whole = json.loads(encode(message))
+        assert not isinstance(decode(json.dumps(whole).encode()), MessageRefusal)
+        del whole["v"]
+        refusal = decode(json.dumps(whole).encode())
+        assert isinstance(refusal, MessageRefusal)
+        assert refusal.reason is Reason.MALFORMED
 
 
 @given(requests, st.data())
@@ -292,11 +309,6 @@ def test_identities_keep_their_types() -> None:
     request = deduct()
     assert (request.device, request.idempotency_key) == ("bar-1", "k" * 22)
     assert (request.correlation, request.session) == ("c" * 22, "s" * 22)
-    session = SignedIn("s" * 22, "ada", "AL", "fair", "bar", 9)
-    assert messages.staff_of(session) == StaffId("ada")
-    assert messages.place_of(session) == (EventId("fair"), StallId("bar"))
-    approved = Approved("t1", Money(1, "EUR"), Money(2, "EUR"), "A-1", 3)
-    assert messages.transaction_of(approved) == TransactionId("t1")
 
 
 def test_a_line_knows_its_total() -> None:
