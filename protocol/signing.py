@@ -16,6 +16,9 @@ SIGNED_BYTES_MAX: Final = 32 * 1024
 """No signed message is longer, not even a policy with the longest price list; the broker's
 `max_packet_size` is above it."""
 
+HEADER_CHARS_MAX: Final = 256
+"""Twice what our longest header takes. Headers are remembered: strangers' must not fill memory."""
+
 PublicKey = ec.EllipticCurvePublicKey
 PrivateKey = ec.EllipticCurvePrivateKey
 KeyFinder = Callable[[str], PublicKey | None]
@@ -84,7 +87,7 @@ def verify(profile: Profile, token: bytes, find_key: KeyFinder) -> Verified | Si
     parts = token.split(b".")
     if len(parts) != 3:
         return SignatureRefusal.NOT_A_TOKEN
-    header = _decoded_header(parts[0])
+    header = _decoded_header(parts[0]) if len(parts[0]) <= HEADER_CHARS_MAX else None
     payload = from_base64url(parts[1])
     signature = from_base64url(parts[2])
     if header is None or payload is None or signature is None:
@@ -110,14 +113,6 @@ def fingerprint(token: bytes) -> str:
 def thumbprint(certificate_der: bytes) -> str:
     """`x5t#S256`: SHA-256 of a certificate's DER, base64url (RFC 7515 section 4.1.8)."""
     return to_base64url(hashlib.sha256(certificate_der).digest())
-
-
-def profile_of(token: bytes) -> Profile | None:
-    """What a token says it is for, unverified: which reader to hand it to, nothing more."""
-    header = _decoded_header(token.split(b".", 1)[0])
-    if header is None:
-        return None
-    return next((profile for profile in Profile if profile.value == header.typ), None)
 
 
 @lru_cache(maxsize=256)
