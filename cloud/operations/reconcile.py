@@ -20,10 +20,6 @@ class Difference:
     balance_in_cents: int
     sum_in_cents: int
 
-    @property
-    def difference_in_cents(self) -> int:
-        return self.balance_in_cents - self.sum_in_cents
-
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:

@@ -129,7 +129,7 @@ def test_names_with_brackets_are_shown_as_they_are(ops: Ops, authority: Authorit
 def test_what_an_appliance_says_of_its_printer_cannot_break_the_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said = {
+    said: dict[str, object] = {
         "device_id": "till-1",
         "status": "active",
         "event_id": None,
@@ -140,7 +140,12 @@ def test_what_an_appliance_says_of_its_printer_cannot_break_the_list(
         "printer": "[/paper]",
         "last_seen_at": None,
     }
-    monkeypatch.setattr(cli_device.Cloud, "get", lambda _self, _path: [said])
+
+    def answer(_: object, path: str) -> list[dict[str, object]]:
+        assert path == "/devices"
+        return [said]
+
+    monkeypatch.setattr(cli_device.Cloud, "get", answer)
     listed = CliRunner().invoke(
         app, ["device", "list"], env={"RAILTIX_OPS_TOKEN": "t", "COLUMNS": "200"}
     )
