@@ -93,13 +93,15 @@ class Worker:
     def _take(self, messages: Sequence[Message]) -> None:
         """On the connection's thread: the next requests come when these are answered."""
         now = self._desk.now()
-        waiting = [
-            _Waiting(
-                Arrived(each.payload, topics.device_of(each.topic), now),
-                None if each.expiry_s is None else now + timedelta(seconds=each.expiry_s),
-            )
-            for each in messages
-        ]
+        waiting: list[_Waiting] = []
+        for each in messages:
+            device_id = topics.device_of(each.topic)
+            if device_id is None:
+                # Without an appliance to compare with, any signer would pass, as over HTTPS.
+                _log.warning("topic_of_nobody", topic=each.topic)
+                continue
+            expires_at = None if each.expiry_s is None else now + timedelta(seconds=each.expiry_s)
+            waiting.append(_Waiting(Arrived(each.payload, device_id, now), expires_at))
         try:
             self._answer(waiting)
         except Exception:  # noqa: BLE001  # logged; a fault must not end the thread all stalls wait for

@@ -17,6 +17,7 @@ from cloud.operations.opening import Opened
 from cloud.operations.pos import Desk, SignedReply, Unanswered, answer_sign_in
 from cloud.store.policy_post import Letter, read_all_active
 from cloud.store.tables import devices, policies, spent_tokens
+from cloud.worker.mqtt5 import Message
 from cloud.worker.worker import Worker
 from protocol import topics
 from protocol.ids import DeviceId
@@ -273,3 +274,16 @@ def test_a_worker_forgets_used_qrs_that_no_upload_can_name_any_more(
 
     start_worker()
     eventually(lambda: kept() == ["new-token-1"])
+
+
+def test_a_request_on_a_topic_that_names_no_appliance_posts_nothing(
+    floor: Floor, stall: WireTill, start_worker: Callable[[], Worker]
+) -> None:
+    worker = start_worker()
+    guest = floor.add_guest()
+    token = stall.till.sign(stall.till.deduct(floor.qr(guest), 350))
+    for topic in ("railtix/v1/devices/TILL-1/requests", "railtix/v1/devices/requests", ""):
+        worker._take([Message(topic, token, b"", None)])
+    assert floor.deducts(guest) == []
+    worker._take([Message(topics.requests(DeviceId("till-1")), token, b"", None)])
+    assert len(floor.deducts(guest)) == 1
