@@ -30,7 +30,7 @@ from protocol.policy import NamedKey
 from protocol.signing import PrivateKey, PublicKey
 
 _WALLET_KID_CHARS: Final = 3
-"""A wallet key's name stands in every QR, whose length decides how well it scans (FACTS.md)."""
+"""A wallet key's name stands in every QR: length decides how well it scans (docs/facts.md)."""
 _KID_CHARS: Final = 8
 _WALLET_PREFIX: Final = "wallet."
 

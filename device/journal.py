@@ -195,7 +195,7 @@ class Journal:
         self._connection = connection
         try:
             connection.execute("PRAGMA journal_mode=WAL").fetchall()
-            # FULL: with NORMAL a power cut loses commits on an SD card (FACTS.md).
+            # FULL: with NORMAL a power cut loses commits on an SD card (docs/facts.md).
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA wal_autocheckpoint=0")
             if connection.execute("PRAGMA user_version").fetchone() == (0,):

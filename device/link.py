@@ -304,7 +304,7 @@ class Link:
         _properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            # A denied publish is acknowledged all the same (FACTS.md).
+            # A denied publish is acknowledged all the same (docs/facts.md).
             _log.warning("publish_refused", reason=str(reason))
 
     def _on_disconnect(
@@ -329,5 +329,5 @@ def _on_log(_client: Client, _connection: _Connection, level: int, text: str) ->
 def _on_socket_open(_client: Client, connection: _Connection, sock: object) -> None:
     assert isinstance(sock, socket.socket), "without a proxy paho opens a plain socket"
     connection.socket = sock
-    # Nagle against delayed acknowledgements made a round trip ten times slower (FACTS.md).
+    # Nagle against delayed acknowledgements made a round trip ten times slower (docs/facts.md).
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

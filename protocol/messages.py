@@ -101,7 +101,7 @@ Lines = Annotated[tuple[SaleLine, ...], msgspec.Meta(max_length=LINES_MAX)]
 
 
 class SaleContent(msgspec.Struct, frozen=True):
-    """What makes two messages under one key the same sale (DESIGN.md, keys and outcomes)."""
+    """What makes two messages under one key the same sale (docs/rules.md, keys and outcomes)."""
 
     event_id: str
     stall_id: str

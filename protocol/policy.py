@@ -64,7 +64,7 @@ class NamedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OfflineRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the till may decide alone; off unless the event says otherwise (DESIGN.md)."""
+    """What the till may decide alone; off unless the event says otherwise (docs/rules.md)."""
 
     allowed: bool = False
     sale_max_in_cents: PositiveCents = 1000

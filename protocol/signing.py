@@ -35,7 +35,7 @@ class Profile(StrEnum):
     POLICY = "railtix-policy+jwt"
     BADGE = "railtix-badge+jwt"
     WALLET = ""
-    """The wallet QR has no `typ`: its key signs nothing else, and every character costs (FACTS)."""
+    """The wallet QR has no `typ`: its key signs nothing else, and every character costs."""
 
 
 class SignatureRefusal(StrEnum):

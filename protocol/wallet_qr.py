@@ -80,7 +80,7 @@ def issue(token: WalletToken, key: PrivateKey, key_id: str) -> str:
 def to_digits(jws: str) -> str:
     """The same characters as digit pairs, `ord(c) - 45`, for the QR's numeric mode.
 
-    As SMART Health Cards do; it saves a QR version at the same content (FACTS.md).
+    As SMART Health Cards do; it saves a QR version at the same content (docs/facts.md).
     """
     return "".join(f"{ord(character) - _FIRST:02d}" for character in jws)
 

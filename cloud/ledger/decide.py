@@ -1,4 +1,4 @@
-"""The decision: a fold over a batch, and DESIGN.md's table of keys and outcomes in one file."""
+"""The decision: a fold over a batch, and docs/rules.md's table of keys and outcomes in one file."""
 
 from collections.abc import Mapping, Sequence
 from typing import assert_never

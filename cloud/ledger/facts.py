@@ -40,7 +40,7 @@ DeviceKey = tuple[DeviceId, IdempotencyKey]
 
 
 class KeyState(StrEnum):
-    """What became of an idempotency key (DESIGN.md, keys and outcomes)."""
+    """What became of an idempotency key (docs/rules.md, keys and outcomes)."""
 
     APPROVED = "approved"
     DECLINED = "declined"

@@ -15,7 +15,7 @@ from protocol.policy import OfflineRules
 from protocol.wallet_qr import QrRefusal, WalletToken, check_time
 
 UPLOAD_AGE_MAX: Final = timedelta(hours=24)
-"""An offline acceptance that is older goes to the review list (DESIGN.md, decided questions)."""
+"""An offline acceptance that is older goes to the review list (docs/rules.md, offline sales)."""
 
 
 class Payer(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from protocol.wallet_qr import WalletToken, issue, to_digits
 LIFETIME_S: Final = 90
 OFFLINE_ALLOWANCE_MAX_IN_CENTS: Final = 2000
 _OFFLINE_SHARE: Final = 4
-"""A quarter of the balance at most may be spent where nobody can look it up (DESIGN.md)."""
+"""A quarter of the balance at most may be spent where nobody can look it up (docs/rules.md)."""
 _ID_BYTES: Final = 9
 
 

@@ -144,7 +144,7 @@ def _open(
     if arrived.device_id is not None and arrived.device_id != device_id:
         return Unverified(arrived, UnverifiedReason.ANOTHERS_TOPIC, device_id)
     if arrived.arrived_at > certificate.not_after:
-        # The broker checks this when a connection is made; a live one goes on (FACTS.md).
+        # The broker checks this when a connection is made; a live one goes on (docs/facts.md).
         return Unverified(arrived, UnverifiedReason.CERTIFICATE_EXPIRED, device_id)
     request = decode_request(found.payload)
     if isinstance(request, MessageRefusal):

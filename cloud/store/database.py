@@ -205,7 +205,7 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
     cursor = dbapi_connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA journal_mode = WAL")
-    # NORMAL loses commits on a power cut (FACTS.md).
+    # NORMAL loses commits on a power cut (docs/facts.md).
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     # Without it INSERT OR REPLACE deletes a row past the append-only triggers.

@@ -281,7 +281,7 @@ class _Wire:
         context.load_cert_chain(str(address.certificate), str(address.key))
         plain = socket.create_connection((address.host, address.port), CONNECT_TIMEOUT_S)
         try:
-            # Nagle against delayed acks costs 80 ms a round trip (FACTS.md).
+            # Nagle against delayed acks costs 80 ms a round trip (docs/facts.md).
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket = context.wrap_socket(plain, server_hostname=address.host)
         except BaseException:

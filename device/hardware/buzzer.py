@@ -37,7 +37,7 @@ _PAUSE: Final = Beep(None, 0.08)
 
 
 def beeps_of(sound: Sound) -> tuple[Beep, ...]:
-    """What DESIGN.md's table of sounds is in hertz and seconds."""
+    """What docs/lights.md says of sounds in hertz and seconds."""
     match sound:
         case Sound.CLICK:
             return (Beep(1760, 0.015),)

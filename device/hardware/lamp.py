@@ -66,7 +66,7 @@ class Pattern:
 
 
 def pattern_of(light: Light) -> Pattern:  # noqa: PLR0912 -- one branch a light
-    """What DESIGN.md's table of lights looks like in time."""
+    """What docs/lights.md's table of lights looks like in time."""
     match light:
         case Light.DARK:
             return Pattern(once=(Step(DARK, 0),))

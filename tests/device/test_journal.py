@@ -426,7 +426,7 @@ def test_a_full_disk_is_a_fault_at_whichever_write_it_happens(tmp_path: Path) ->
     for nth in (1, 4, 8, 12, 16, 20):
         folder = tmp_path / f"state-{nth}"
         inject = f"inject=pwrite64:error=ENOSPC:when={nth}+"
-        # With a relative path nothing would be injected (FACTS.md).
+        # With a relative path nothing would be injected (docs/facts.md).
         paths = [str(folder / f"{FILE_NAME}{suffix}") for suffix in ("", "-wal", "-journal")]
         only = [option for path in paths for option in ("-P", path)]
         said, trace = sell_under_strace(folder, "-e", "trace=pwrite64", "-e", inject, *only)

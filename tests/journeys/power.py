@@ -69,7 +69,8 @@ def count_points(
     counts: list[int] = []
 
     def points() -> tuple[Point, ...]:
-        return _numbered(call for call in traced.calls() if counts_as_point(call))
+        done = (call for call in traced.calls() if call.result is not None)
+        return _numbered(call for call in done if counts_as_point(call))
 
     try:
         bar.appliance.switch_on(bar.venue.rng())
@@ -80,7 +81,7 @@ def count_points(
     finally:
         traced.kill()
         bar.appliance.program = program
-    threads = {call.thread for call in traced.calls() if call.is_flush}
+    threads = {call.thread for call in traced.calls() if call.is_flush and call.result == 0}
     assert len(threads) == 1, "strace counts by thread: more than one would need more loops"
     found = points()
     at_start, until_keyed = counts
@@ -145,7 +146,9 @@ def cut_at(bar: Bar, flush: Point, disk: Disk, scene: Callable[[], None] | None)
         bar.appliance.program = program
         bar.appliance.network.mend()
     calls = traced.calls()
-    hit = [call for call in calls if call.name == flush.name]
+    # As a process dies, strace may note its last call once more, in the name of other threads.
+    journaling = next(call.thread for call in calls if call.is_flush)
+    hit = [call for call in calls if (call.thread, call.name) == (journaling, flush.name)]
     assert len(hit) == flush.number, f"the power was to go at {flush}: {hit}"
     assert hit[-1].result is None, "this flush was not carried out"
     if disk is Disk.LOSES:

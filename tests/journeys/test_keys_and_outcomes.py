@@ -1,4 +1,4 @@
-"""Each cell of DESIGN.md's table of keys and outcomes, through the real broker, both databases."""
+"""Each cell of the table in docs/rules.md, through the real broker, on both databases."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,7 +54,7 @@ def stall(
 
 
 class Sale:
-    """One key at one stall, and the state that DESIGN's table calls its column."""
+    """One key at one stall, and the state that docs/rules.md calls its column."""
 
     def __init__(self, floor: Floor, stall: WireTill, state: str) -> None:
         self.floor, self.stall = floor, stall

@@ -1,4 +1,4 @@
-"""DESIGN.md's table of keys and outcomes, cell by cell, on both databases, without the wire."""
+"""docs/rules.md's table of keys and outcomes, cell by cell, on both databases, without the wire."""
 
 from protocol.messages import (
     Approved,

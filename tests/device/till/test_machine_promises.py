@@ -70,7 +70,7 @@ class Witness(Stage):
         return super()._perform(effect)
 
     def decide(self, sent: Sent) -> Outcome:
-        """The cloud, as DESIGN.md's table of keys and outcomes has it."""
+        """The cloud, as docs/rules.md's table of keys and outcomes has it."""
         key = sent.content.key
         match sent.content:
             case AskToDeduct(sale=sale):
