@@ -8,12 +8,13 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from venue.programs import Program, ProgramError, free_port, is_listening, run_to_end
+from venue.programs import POLL_S, Program, ProgramError, free_port, is_listening, run_to_end
 
 LOOPBACK: Final = "127.0.0.1"
 _SYSTEM_PROGRAMS: Final = f"{os.defpath}:/usr/sbin:/sbin:/usr/local/sbin"
@@ -169,12 +170,21 @@ class Postgres(Program):
         return code
 
     def kill(self) -> None:
-        """SIGKILL to the server and its children, each of which leads a group of its own."""
-        children = self._children() if self.running else []
+        """SIGKILL to the server and its children, each of which leads a group of its own.
+
+        Returns once none of them runs: a server started again shares nothing with the dead one.
+        """
+        children: list[int] = []
+        if self.running:
+            # A stopped server neither begets nor buries: only then is the list whole (proc(5)).
+            os.kill(self.pid, signal.SIGSTOP)
+            children = self._children()
         super().kill()
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
+        while any(_is_alive(child) for child in children):
+            time.sleep(POLL_S)
 
     def url(self, database: str = "postgres") -> str:
         """For SQLAlchemy with psycopg 3."""
@@ -233,6 +243,15 @@ class Postgres(Program):
     def _remove_temporary(self) -> None:
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process still holds anything: a zombie holds only its number."""
+    try:
+        # The name in parentheses may hold anything; the state follows the last of them.
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _postgres_programs() -> Path:

@@ -33,10 +33,17 @@ class PostgresBar:
         self.network = network
         self.database = Database(postgres.url(NAME))
 
-    def come_to_rest(self) -> None:
-        """Whatever the test before left."""
+    def start_again(self) -> None:
+        """After the server died, or while it recovers on its own."""
         if not self.postgres.running:
             self.postgres.start()
+        eventually(lambda: self.database.is_reachable() or None, "the database to recover")
+        # Our own connections died with it.
+        self.bar.books.close()
+
+    def come_to_rest(self) -> None:
+        """Whatever the test before left."""
+        self.start_again()
         self.network.mend()
         self.bar.come_to_rest()
 
@@ -50,9 +57,6 @@ class PostgresBar:
         assert self.network.wire is Wire.SWALLOWING_REPLIES
         asked.assert_unanswered()
         return asked
-
-    def is_reachable(self) -> bool:
-        return self.database.is_reachable()
 
     def kill_backend(self) -> None:
         """SIGKILL to the session that holds the open transaction; the server ends all others."""
@@ -118,7 +122,7 @@ def test_a_server_killed_after_the_commit_gives_the_same_answer_again(
     on_postgres.postgres.kill()
     on_postgres.network.mend()
     asked.assert_unanswered()
-    on_postgres.postgres.start()
+    on_postgres.start_again()
     asked.reconnect()
     asked.check(Light.APPROVED)
     assert _answered_transaction(asked) == str(deduct.id)
@@ -136,12 +140,10 @@ def test_a_database_killed_inside_the_transaction_deducts_once_when_asked_again(
     assert asked.watch.posted() == []
     if whom == "server":
         on_postgres.postgres.kill()
-        on_postgres.network.mend()
-        on_postgres.postgres.start()
     else:
         on_postgres.kill_backend()
-        on_postgres.network.mend()
-    eventually(lambda: on_postgres.is_reachable() or None, "the database to recover")
+    on_postgres.network.mend()
+    on_postgres.start_again()
     asked.reconnect()
     asked.check(Light.APPROVED)
     check_next_sale(bar, guest)

@@ -73,6 +73,17 @@ def test_what_was_committed_outlives_a_power_cut(fresh: Postgres) -> None:
         assert connection.execute("SELECT amount FROM sold").fetchall() == [(500,)]
 
 
+def test_nothing_of_a_killed_server_runs_on(fresh: Postgres) -> None:
+    connections = [connect(fresh) for _ in range(8)]
+    everybody = psutil.Process(fresh.pid).children()
+    assert len(everybody) > len(connections)
+    fresh.kill()
+    running = [each for each in psutil.process_iter(["status"]) if each in everybody]
+    assert {each.info["status"] for each in running} <= {psutil.STATUS_ZOMBIE}
+    for connection in connections:
+        connection.close()
+
+
 def test_a_stopped_server_leaves_no_folder_and_no_listener() -> None:
     server = Postgres()
     with server:
