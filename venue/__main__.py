@@ -45,6 +45,8 @@ def demo(
     camera, keypad, lamp, buzzer and printer, which are simulated at their outermost edge.
     Afterwards you press the keys; Ctrl-C ends it and leaves nothing running.
     """
+    # A shell that starts programs in the background has them ignore Ctrl-C: here it always ends.
+    signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGTERM, _end)
     try:
         raise typer.Exit(_demo(sales, appliances, database, keep, ends=exit_))

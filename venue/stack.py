@@ -33,6 +33,8 @@ DOCUMENT: Final[dict[str, Any]] = {
     "currency": CURRENCY,
     "locale": "en_IE",
     "timezone": "Europe/Dublin",
+    # Shorter than the usual 4 s: here nobody but the person at the terminal waits.
+    "reply_timeout_ms": 1000,
     "stalls": [
         {
             "id": STALL,
@@ -129,6 +131,10 @@ class Venue:
         self.close()
 
     def close(self) -> None:
+        if self.appliances:
+            with ThreadPoolExecutor(len(self.appliances) + 1) as hands:
+                hands.submit(self.cloud.stop)
+                hands.map(Appliance.switch_off, self.appliances)
         self._stack.close()
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -175,19 +181,15 @@ class Venue:
         token = background.submit(self._prepare_cloud, worker, cloud_calls)
         with self._doing("certificate authority") as said:
             self.authority = Authority(self.folder / "authority")
-            server = self.authority.certify_server("broker")
-            self.authority.certify_workers("1")
-            identities = self.authority.certify_devices(*names)
+            with ThreadPoolExecutor(3) as clerks:
+                for_broker = clerks.submit(self._set_up_broker, broker_port)
+                for_worker = clerks.submit(self.authority.certify_workers, "1")
+                for_devices = clerks.submit(self.authority.certify_devices, *names)
+            identities = for_devices.result()
+            for_worker.result()
             said.append("P-256 root, issuing CA, CRL")
         with self._doing("broker") as said:
-            self.broker = Broker(
-                self.folder / "broker",
-                self.authority.ca,
-                server,
-                workers=["cloud-worker-1"],
-                port=broker_port,
-            )
-            self._stack.enter_context(self.broker)
+            self.broker = self._stack.enter_context(for_broker.result())
             said += ["mosquitto, mutual TLS, access list", f"port {self.broker.port}"]
         with self._doing("cloud") as said:
             self._start_cloud(token.result())
@@ -203,6 +205,15 @@ class Venue:
             for appliance in self.appliances:
                 appliance.counter.wait_until_open()
             said += [", ".join(names), "railtix-pos run"]
+
+    def _set_up_broker(self, port: int) -> Broker:
+        return Broker(
+            self.folder / "broker",
+            self.authority.ca,
+            self.authority.certify_server("broker"),
+            workers=["cloud-worker-1"],
+            port=port,
+        )
 
     def _prepare_cloud(self, worker: Credentials, broker_port: int) -> str:
         """Settings, tables, and an access token for the ops desk."""

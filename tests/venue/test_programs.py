@@ -26,8 +26,10 @@ time.sleep(600)
 """
 
 PARENT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+# A run in a shell's background hands down an ignored SIGINT.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 from venue.programs import Program
 pids = Path(sys.argv[1])
 program = Program("stubborn", [sys.executable, "-c", sys.argv[2], pids], Path(sys.argv[3]),
