@@ -292,7 +292,9 @@ class Demo:
 def paper_text(paper: Paper) -> str:
     """A slip for the terminal: without the feed at its end, its picture named."""
     lines = plain(paper.printed).replace("[picture]", "▞ QR ▚").splitlines()
-    return "\n".join(line for line in lines if not line.lstrip().startswith("- - -")).rstrip()
+    text = "\n".join(line for line in lines if not line.lstrip().startswith("- - -")).rstrip()
+    width = max((len(line) for line in text.splitlines()), default=0)
+    return "\n".join(line.ljust(width) for line in text.splitlines())
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float]:
