@@ -220,4 +220,4 @@ def test_ctrl_c_stops_it_cleanly_even_before_it_ever_connected(
     program = Program("railtix-pos", argv, tmp_path / "pos.log", stop_signal=signal.SIGINT)
     with program, Edge(tmp_path / "edge") as edge:
         edge.wait_for_light(Light.OFFLINE_NOT_ALLOWED, timeout_s=20)
-        assert program.stop() == 0
+        assert program.stop(within_s=60) == 0
