@@ -132,6 +132,7 @@ class Venue:
 
     def close(self) -> None:
         if self.appliances:
+            # Side by side, since each takes a moment; what fails here is met again below.
             with ThreadPoolExecutor(len(self.appliances) + 1) as hands:
                 hands.submit(self.cloud.stop)
                 hands.map(Appliance.switch_off, self.appliances)
