@@ -1,0 +1,93 @@
+"""Appliances, their certificates, their policies."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+
+from cloud.store.tables.columns import HASH, KEY, SLUG, metadata, moment, one_of
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("device_id", SLUG, primary_key=True),
+    # Where it is assigned; none: nowhere yet.
+    Column("event_id", SLUG),
+    Column("stall_id", SLUG),
+    Column("status", String(16), nullable=False, server_default="active"),
+    moment("revoked_at", nullable=True),
+    # The newest policy issued for it, and the newest it has acknowledged.
+    Column("policy_version", Integer, nullable=False, server_default=text("0")),
+    Column("policy_acked", Integer, nullable=False, server_default=text("0")),
+    # Its journal as of the newest heartbeat: what a gap, a fork or a clone is noticed by.
+    Column("journal_epoch", KEY),
+    Column("journal_last", BigInteger),
+    Column("journal_settled_below", BigInteger),
+    Column("journal_head", HASH),
+    Column("firmware", String(200)),
+    Column("printer", String(200)),
+    Column("queue", BigInteger),
+    # The reply key it is answered with: the newest in a policy that it has acknowledged.
+    Column("reply_kid", String(8)),
+    # The restore after which it has sent its journal again.
+    Column("resent_after", Uuid),
+    moment("last_seen_at", nullable=True),
+    moment("created_at"),
+    ForeignKeyConstraint(["event_id", "stall_id"], ["stalls.event_id", "stalls.stall_id"]),
+    one_of("status", "active", "revoked", "decommissioned"),
+    postgresql_with={"fillfactor": "70"},
+)
+
+device_certificates = Table(
+    "device_certificates",
+    metadata,
+    # `x5t#S256` of the certificate.
+    Column("thumbprint", HASH, primary_key=True),
+    Column("device_id", SLUG, ForeignKey("devices.device_id"), nullable=False, index=True),
+    # SubjectPublicKeyInfo, DER, base64url.
+    Column("spki", String(200), nullable=False),
+    moment("not_before"),
+    moment("not_after"),
+    moment("revoked_at", nullable=True),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("device_id", SLUG, ForeignKey("devices.device_id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("jws", Text, nullable=False),
+    moment("issued_at"),
+    moment("expires_at"),
+    # None: a worker still has to publish it.
+    moment("published_at", nullable=True),
+    PrimaryKeyConstraint("device_id", "version"),
+)
+
+Index(
+    "ix_policies_unpublished",
+    policies.c.device_id,
+    sqlite_where=policies.c.published_at.is_(None),
+    postgresql_where=policies.c.published_at.is_(None),
+)
+
+# Each time the database came back from a backup: what appliances sent since, they send again.
+restores = Table(
+    "restores",
+    metadata,
+    Column("restore_id", Uuid, primary_key=True),
+    # What is older than this was in the backup.
+    moment("backup_at"),
+    moment("restored_at"),
+    Column("reason", String(200), nullable=False),
+)
