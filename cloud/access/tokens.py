@@ -16,13 +16,10 @@ class TokenKind(StrEnum):
     SIGN_IN_LINK = "rxl_"
     ATTENDEE_SESSION = "rxa_"
     OPS_ACCESS = "rxo_"
-
-
-class Role(StrEnum):
-    """What the holder of an access token may do."""
-
-    OPS = "ops"
-    """Everything under /v1/ops: events, appliances, staff, attendees' sign-in links."""
+    """Of a program, or of `railtix-ops`; its roles stand with it."""
+    CONSOLE_SESSION = "rxc_"
+    CONSOLE_LINK = "rxi_"
+    """An invitation to the console."""
 
 
 def draw_token(kind: TokenKind) -> str:

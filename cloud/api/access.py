@@ -6,10 +6,10 @@ from typing import Annotated, Final
 from fastapi import Depends, Request, Response
 from fastapi.exceptions import HTTPException
 
-from cloud.access.tokens import Role
+from cloud.access.roles import Holder, Role
 from cloud.api.context import TheCloud
 from cloud.api.problems import ProblemError
-from cloud.operations.access_tokens import Holder, find_holder
+from cloud.operations.access_tokens import find_holder
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.sign_in_attendee import SESSION_VALID, Attendee, Session, find_attendee
 
@@ -63,18 +63,41 @@ def _attendee(request: Request, cloud: TheCloud) -> Attendee:
     return attendee
 
 
-def _ops(request: Request, cloud: TheCloud) -> Holder:
-    holder = find_holder(cloud.database, _bearer(request), cloud.clock())
-    if holder is None or holder.role is not Role.OPS:
-        raise ProblemError(
-            Refusal(
-                Code.NOT_SIGNED_IN,
-                "An access token with the role ops is needed; this one is missing, unknown, "
-                "expired or revoked.",
-                "Make one with `railtix-cloud token create NAME` and send it as a bearer token.",
+class Allowed:
+    """A route's rule: which roles may ask. Where the path names an event or a stall, there.
+
+    The rule is read from here for the OpenAPI document and for the test of each role against each
+    endpoint.
+    """
+
+    def __init__(self, *roles: Role) -> None:
+        self.roles: Final = frozenset(roles)
+
+    def __call__(self, request: Request, cloud: TheCloud) -> Holder:
+        holder = find_holder(cloud.database, _bearer(request), cloud.clock())
+        if holder is None:
+            raise ProblemError(
+                Refusal(
+                    Code.NOT_SIGNED_IN,
+                    "An access token is needed; this one is missing, unknown, expired or revoked.",
+                    "Make one with `railtix-cloud token create NAME` and send it as a bearer "
+                    "token.",
+                )
             )
+        event_id, stall_id = (
+            request.path_params.get("event_id"),
+            request.path_params.get("stall_id"),
         )
-    return holder
+        if not holder.may(self.roles, event_id, stall_id):
+            named = " or ".join(sorted(role.value for role in self.roles))
+            raise ProblemError(
+                Refusal(
+                    Code.NOT_ALLOWED,
+                    f"This needs the role {named} here; {holder.subject} does not have it.",
+                    "Ask an admin for the role.",
+                )
+            )
+        return holder
 
 
 def _bearer(request: Request) -> str:
@@ -83,4 +106,4 @@ def _bearer(request: Request) -> str:
 
 
 SignedInAttendee = Annotated[Attendee, Depends(_attendee)]
-Ops = Annotated[Holder, Depends(_ops)]
+Ops = Annotated[Holder, Depends(Allowed(Role.OPS))]

@@ -16,6 +16,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 _STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.NOT_SIGNED_IN: HTTPStatus.UNAUTHORIZED,
+    Code.NOT_ALLOWED: HTTPStatus.FORBIDDEN,
     Code.LINK_NOT_USABLE: HTTPStatus.FORBIDDEN,
     Code.KEY_MISSING: HTTPStatus.BAD_REQUEST,
     Code.KEY_REUSED: HTTPStatus.CONFLICT,
@@ -26,6 +27,7 @@ _STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.EVENT_CLOSED: HTTPStatus.CONFLICT,
     Code.STALL_UNKNOWN: HTTPStatus.NOT_FOUND,
     Code.STALL_IN_USE: HTTPStatus.CONFLICT,
+    Code.TICKETS_SOLD: HTTPStatus.CONFLICT,
     Code.STAFF_UNKNOWN: HTTPStatus.NOT_FOUND,
     Code.STAFF_NOT_ASSIGNED: HTTPStatus.CONFLICT,
     Code.PIN_NOT_ALLOWED: HTTPStatus.UNPROCESSABLE_ENTITY,

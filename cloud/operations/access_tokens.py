@@ -5,18 +5,12 @@ from datetime import datetime
 
 from sqlalchemy import insert, or_, select, update
 
-from cloud.access.tokens import Role, TokenKind, draw_token, hash_token, is_of_kind
+from cloud.access.roles import Grant, Holder, Role
+from cloud.access.tokens import TokenKind, draw_token, hash_token, is_of_kind
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.tables import access_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who presents a token, as the audit log names them, and what they may do."""
-
-    subject: str
-    role: Role
+from protocol.ids import EventId, StallId
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +21,26 @@ class NewToken:
 
 
 def create_token(
-    database: Database, role: Role, name: str, expires_at: datetime | None, now: datetime
+    database: Database,
+    role: Role,
+    name: str,
+    expires_at: datetime | None,
+    now: datetime,
+    *,
+    event_id: EventId | None = None,
+    stall_id: StallId | None = None,
 ) -> NewToken:
     """A new token for `name`; it is shown this once and kept as a hash."""
     token = draw_token(TokenKind.OPS_ACCESS)
-    holder = Holder(f"{role.value}:{name}", role)
+    holder = Holder(f"{role.value}:{name}", (Grant(role, event_id, stall_id),))
     with database.transaction() as connection:
         connection.execute(
             insert(access_tokens).values(
                 hash=hash_token(token),
                 role=role.value,
                 subject=holder.subject,
+                event_id=event_id,
+                stall_id=stall_id,
                 created_at=now,
                 expires_at=expires_at,
             )
@@ -63,13 +66,15 @@ def find_holder(database: Database, token: str, now: datetime) -> Holder | None:
         return None
     with database.reading() as connection:
         row = connection.execute(
-            select(access_tokens.c.subject, access_tokens.c.role).where(
+            select(access_tokens).where(
                 access_tokens.c.hash == hash_token(token),
                 access_tokens.c.revoked_at.is_(None),
                 or_(access_tokens.c.expires_at.is_(None), access_tokens.c.expires_at > now),
             )
         ).one_or_none()
-    return None if row is None else Holder(row.subject, Role(row.role))
+    if row is None:
+        return None
+    return Holder(row.subject, (Grant(Role(row.role), row.event_id, row.stall_id),))
 
 
 def revoke_tokens(database: Database, role: Role, name: str, now: datetime) -> int:

@@ -13,8 +13,11 @@ from cloud.operations.event_document import (
     EventDocument,
     OfflineDocument,
     ProductDocument,
+    RefundDocument,
     StaffDocument,
     StallDocument,
+    TicketTypeDocument,
+    TopUpDocument,
 )
 from cloud.operations.issue_policy import assigned_devices, issue_policies
 from cloud.operations.refusals import Code, Refusal
@@ -22,7 +25,16 @@ from cloud.operations.rows import insert_or_update
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices
-from cloud.store.tables import devices, events, products, staff, staff_assignments, stalls
+from cloud.store.tables import (
+    devices,
+    events,
+    order_lines,
+    products,
+    staff,
+    staff_assignments,
+    stalls,
+    ticket_types,
+)
 from protocol.ids import DeviceId, EventId
 from protocol.policy import OfflineRules
 
@@ -60,6 +72,7 @@ def apply_event(
 
         _store_event(connection, event_id, document, now)
         _store_stalls(connection, event_id, document)
+        _store_ticket_types(connection, event_id, document)
         _store_staff(connection, event_id, document, now)
         issued = issue_policies(connection, keys, event_id, now)
         deed = AuditRow(
@@ -111,6 +124,17 @@ def read_event(connection: Connection, event_id: EventId) -> EventDocument | Non
         starts_at=event.starts_at,
         ends_at=event.ends_at,
         offline=OfflineDocument.model_validate(event.offline_rules or {}),
+        top_up=TopUpDocument(
+            min_in_cents=event.top_up_min_in_cents, max_in_cents=event.top_up_max_in_cents
+        ),
+        refunds=RefundDocument(
+            window_s=event.refund_window_s,
+            staff_limit_in_cents=event.refund_staff_limit_in_cents,
+            deadline=event.refund_deadline,
+        ),
+        cash_out=event.cash_out,
+        adjustment_limit_in_cents=event.adjustment_limit_in_cents,
+        ticket_types=_read_ticket_types(connection, event_id),
         stalls=_read_stalls(connection, event_id),
         staff=_read_staff(connection, event_id),
     ).in_order()
@@ -130,6 +154,9 @@ def _refuse(
             f"{event_id} sells in {current.currency}; an event keeps its currency.",
             "Make another event for the other currency.",
         )
+    refusal = _refuse_ticket_types(connection, event_id, document)
+    if refusal is not None:
+        return refusal
     gone = {stall.id for stall in current.stalls} - {stall.id for stall in document.stalls}
     in_use = connection.execute(
         select(devices.c.device_id, devices.c.stall_id)
@@ -146,10 +173,43 @@ def _refuse(
     return None
 
 
+def _refuse_ticket_types(
+    connection: Connection, event_id: EventId, document: EventDocument
+) -> Refusal | None:
+    """Tickets of a kind that were ordered keep their kind, and their number is not cut below."""
+    stock = {kind.id: kind.stock for kind in document.ticket_types}
+    # Locked: nobody orders one while it goes.
+    rows = connection.execute(
+        select(ticket_types)
+        .where(ticket_types.c.event_id == event_id)
+        .order_by(ticket_types.c.ticket_type_id)
+        .with_for_update()
+    ).all()
+    ordered = connection.execute(
+        select(order_lines.c.ticket_type_id).where(order_lines.c.event_id == event_id).distinct()
+    ).scalars()
+    kept = set(ordered)
+    for row in rows:
+        left_out = row.ticket_type_id not in stock
+        if (left_out and row.ticket_type_id in kept) or (
+            not left_out and stock[row.ticket_type_id] < row.taken
+        ):
+            return Refusal(
+                Code.TICKETS_SOLD,
+                f"{row.taken} of the tickets {row.ticket_type_id!r} are sold or held.",
+                "Keep the kind with at least that stock; end its sale with on_sale_until.",
+            )
+    return None
+
+
 def _store_event(
     connection: Connection, event_id: EventId, document: EventDocument, now: datetime
 ) -> None:
-    row: dict[str, Any] = document.model_dump(exclude={"offline", "stalls", "staff"})
+    row: dict[str, Any] = document.model_dump(
+        exclude={"offline", "top_up", "refunds", "stalls", "staff", "ticket_types"}
+    )
+    row |= {f"top_up_{name}": value for name, value in document.top_up.model_dump().items()}
+    row |= {f"refund_{name}": value for name, value in document.refunds.model_dump().items()}
     rules = msgspec.convert(document.offline.model_dump(), OfflineRules)
     row["offline_rules"] = msgspec.to_builtins(rules)
     created_at = connection.execute(
@@ -174,6 +234,19 @@ def _store_stalls(connection: Connection, event_id: EventId, document: EventDocu
                 for product in stall.products
             ]
             connection.execute(insert(products), rows)
+
+
+def _store_ticket_types(connection: Connection, event_id: EventId, document: EventDocument) -> None:
+    kept = [kind.id for kind in document.ticket_types]
+    connection.execute(
+        delete(ticket_types).where(
+            ticket_types.c.event_id == event_id, ticket_types.c.ticket_type_id.not_in(kept)
+        )
+    )
+    for kind in document.ticket_types:
+        row = kind.model_dump(exclude={"id"})
+        row |= {"event_id": event_id, "ticket_type_id": kind.id}
+        insert_or_update(connection, ticket_types, row)
 
 
 def _store_staff(
@@ -201,6 +274,26 @@ def _store_staff(
                     stall_id=stall_id,
                 )
             )
+
+
+def _read_ticket_types(connection: Connection, event_id: EventId) -> tuple[TicketTypeDocument, ...]:
+    rows = connection.execute(
+        select(ticket_types)
+        .where(ticket_types.c.event_id == event_id)
+        .order_by(ticket_types.c.ticket_type_id)
+    )
+    return tuple(
+        TicketTypeDocument(
+            id=row.ticket_type_id,
+            name=row.name,
+            price_in_cents=row.price_in_cents,
+            stock=row.stock,
+            per_order_max=row.per_order_max,
+            on_sale_from=row.on_sale_from,
+            on_sale_until=row.on_sale_until,
+        )
+        for row in rows
+    )
 
 
 def _read_stalls(connection: Connection, event_id: EventId) -> tuple[StallDocument, ...]:

@@ -1,6 +1,6 @@
 """An event as one document: what a person writes in a file, checked as a whole."""
 
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -29,6 +29,45 @@ class OfflineDocument(_Part):
     spell_sales_max: Annotated[int, Field(ge=0, le=10_000)] = 50
     sync_age_max_s: Annotated[int, Field(ge=1, le=86_400)] = 120 * 60
     deny_list_age_max_s: Annotated[int, Field(ge=1, le=86_400)] = 60 * 60
+
+
+class TopUpDocument(_Part):
+    """How much may be bought at once."""
+
+    min_in_cents: Cents = 100
+    max_in_cents: Cents = 50_000
+
+    @model_validator(mode="after")
+    def _min_below_max(self) -> Self:
+        if self.min_in_cents > self.max_in_cents:
+            raise ValueError("min_in_cents is above max_in_cents")
+        return self
+
+
+class RefundDocument(_Part):
+    """Until when and how much staff give back by themselves; beyond that a supervisor approves."""
+
+    window_s: Annotated[int, Field(ge=0, le=30 * 86_400)] = 30 * 60
+    staff_limit_in_cents: Annotated[int, Field(ge=0, le=100_000_000)] = 2000
+    deadline: AwareDatetime | None = None
+    """Nothing is given back afterwards; left out: two weeks after the event's end."""
+
+
+class TicketTypeDocument(_Part):
+    id: Slug
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=_LABEL)]
+    price_in_cents: Annotated[int, Field(ge=0, le=100_000_000)]
+    stock: Annotated[int, Field(ge=0, le=1_000_000)]
+    per_order_max: Annotated[int, Field(ge=1, le=100)] = 10
+    on_sale_from: AwareDatetime | None = None
+    on_sale_until: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _window_is_open_once(self) -> Self:
+        opens, closes = self.on_sale_from, self.on_sale_until
+        if opens and closes and opens >= closes:
+            raise ValueError("on_sale_until is not after on_sale_from")
+        return self
 
 
 class ProductDocument(_Part):
@@ -93,6 +132,13 @@ class EventDocument(_Part):
     starts_at: AwareDatetime | None = None
     ends_at: AwareDatetime | None = None
     offline: OfflineDocument = OfflineDocument()
+    top_up: TopUpDocument = TopUpDocument()
+    refunds: RefundDocument = RefundDocument()
+    cash_out: Literal["never", "after_event", "always"] = "after_event"
+    """When attendees may have unspent Credits back on their card."""
+    adjustment_limit_in_cents: Annotated[int, Field(ge=0, le=100_000_000)] = 5000
+    """Above it an adjustment needs a second person."""
+    ticket_types: Annotated[tuple[TicketTypeDocument, ...], Field(max_length=200)] = ()
     stalls: Annotated[tuple[StallDocument, ...], Field(min_length=1, max_length=500)]
     staff: Annotated[tuple[StaffDocument, ...], Field(max_length=5000)] = ()
 
@@ -115,6 +161,7 @@ class EventDocument(_Part):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
+        _refuse_twins("ticket type", [kind.id for kind in self.ticket_types])
         _refuse_twins("stall", [stall.id for stall in self.stalls])
         _refuse_twins("member of staff", [member.id for member in self.staff])
         known = {stall.id for stall in self.stalls}
@@ -144,6 +191,7 @@ class EventDocument(_Part):
             update={
                 "stalls": tuple(sorted(stalls, key=lambda each: each.id)),
                 "staff": tuple(sorted(members, key=lambda each: each.id)),
+                "ticket_types": tuple(sorted(self.ticket_types, key=lambda each: each.id)),
             }
         )
 

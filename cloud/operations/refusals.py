@@ -8,6 +8,7 @@ class Code(StrEnum):
     """Stable names: programs compare these, and never the sentences."""
 
     NOT_SIGNED_IN = "not_signed_in"
+    NOT_ALLOWED = "not_allowed"
     LINK_NOT_USABLE = "link_not_usable"
     KEY_MISSING = "key_missing"
     KEY_REUSED = "key_reused"
@@ -18,6 +19,7 @@ class Code(StrEnum):
     EVENT_CLOSED = "event_closed"
     STALL_UNKNOWN = "stall_unknown"
     STALL_IN_USE = "stall_in_use"
+    TICKETS_SOLD = "tickets_sold"
     STAFF_UNKNOWN = "staff_unknown"
     STAFF_NOT_ASSIGNED = "staff_not_assigned"
     PIN_NOT_ALLOWED = "pin_not_allowed"

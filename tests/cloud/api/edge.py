@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.types import ASGIApp
 
-from cloud.access.tokens import Role
+from cloud.access.roles import Role
 from cloud.api.app import make_app
 from cloud.api.changes import WalletChanges
 from cloud.api.context import Cloud

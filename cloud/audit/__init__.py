@@ -1,0 +1,1 @@
+"""The audit log: the sequencer, its Merkle tree, and proofs."""

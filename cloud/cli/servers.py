@@ -1,0 +1,41 @@
+"""Commands that run until they are told to stop."""
+
+import typer
+
+from cloud.cli.frame import Config, ReadyFile, State, faults_told
+from cloud.settings import read_settings
+
+
+def install(app: typer.Typer) -> None:
+    for command in (serve, api, worker):
+        app.command()(command)
+
+
+def serve(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
+    """Everything in one process: the HTTP edge, and a worker where [broker] is set."""
+    from cloud.logs import log_as_json
+    from cloud.serving import serve
+
+    with faults_told():
+        log_as_json()
+        serve(read_settings(config, state=state), ready_file)
+
+
+def api(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
+    """The HTTP edge alone; run workers beside it."""
+    from cloud.logs import log_as_json
+    from cloud.serving import serve_api
+
+    with faults_told():
+        log_as_json()
+        serve_api(read_settings(config, state=state), ready_file)
+
+
+def worker(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
+    """One worker alone, on the shared subscription; each has a certificate of its own."""
+    from cloud.logs import log_as_json
+    from cloud.serving import serve_worker
+
+    with faults_told():
+        log_as_json()
+        serve_worker(read_settings(config, state=state), ready_file)

@@ -1,0 +1,58 @@
+"""Commands that bring the database to shape and prove it."""
+
+import json
+
+import typer
+
+from cloud.cli.frame import AsJson, Config, State, faults_told, open_database
+from cloud.settings import read_settings
+from cloud.store.database import migrate
+from protocol.money import Money
+
+
+def install(app: typer.Typer) -> None:
+    app.command("migrate")(migrate_command)
+    app.command()(reconcile)
+
+
+def migrate_command(config: Config = None, state: State = None) -> None:
+    """Bring the database's tables to this version; harmless when they are there already."""
+    with faults_told():
+        migrate(read_settings(config, state=state).database_url)
+    typer.echo("The database is ready.")
+
+
+def reconcile(config: Config = None, state: State = None, as_json: AsJson = False) -> None:
+    """Compare every balance with the sum of its transactions; exit 1 and name those that differ."""
+    from cloud.operations.reconcile import reconcile
+
+    with faults_told(), open_database(config, state) as (database, _):
+        found = reconcile(database)
+    if as_json:
+        said = {
+            "balanced": found.is_balanced,
+            "wallets": found.wallets,
+            "transactions": found.transactions,
+            "sales": found.sales,
+            "differences": [
+                {
+                    "user_id": str(each.user_id),
+                    "currency": each.currency,
+                    "balance_in_cents": each.balance_in_cents,
+                    "sum_in_cents": each.sum_in_cents,
+                }
+                for each in found.differences
+            ],
+        }
+        typer.echo(json.dumps(said))
+    else:
+        for each in found.differences:
+            balance = Money(each.balance_in_cents, each.currency)
+            total = Money(each.sum_in_cents, each.currency)
+            typer.echo(
+                f"{each.user_id}  balance {balance}  transactions {total}  off by {balance - total}"
+            )
+        verdict = "balanced" if found.is_balanced else f"{len(found.differences)} differ"
+        typer.echo(f"{found.wallets} wallets, {found.transactions} transactions: {verdict}")
+    if not found.is_balanced:
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""Tickets: stock and order rules, without clock, network, disk or chance."""
