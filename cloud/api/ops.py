@@ -5,11 +5,12 @@ from http import HTTPStatus
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.api.access import Ops
 from cloud.api.context import TheCloud
+from cloud.api.forms import Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
 from cloud.operations.apply_event import apply_event, find_event, list_events
 from cloud.operations.event_document import EventDocument
@@ -30,9 +31,6 @@ from protocol.ids import DeviceId, EventId, StaffId, StallId
 from protocol.policy import Policy, find, open_policy
 
 router = APIRouter(prefix="/v1/ops", tags=["ops"])
-
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
-SlugInPath = Annotated[str, Path(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 
 
 class _Body(BaseModel):

@@ -3,15 +3,15 @@
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.api.access import SignedInAttendee
 from cloud.api.context import Cloud, TheCloud
+from cloud.api.forms import Currency, Key, MoneyView
 from cloud.api.problems import ProblemError, answers, problem
-from cloud.api.wallet import MoneyView
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.top_up import (
     Payment,
@@ -25,18 +25,10 @@ from cloud.payments.built_in import NAME
 from cloud.payments.delivery import SIGNATURE_HEADER
 from cloud.payments.provider import CardProvider, WebhookRefusal
 from protocol.ids import IdempotencyKey
-from protocol.money import Money, is_currency
+from protocol.money import Money
 
 router = APIRouter(prefix="/v1", tags=["top-ups"])
 
-Key = Annotated[
-    str,
-    Header(
-        alias="Idempotency-Key",
-        pattern=r"^[A-Za-z0-9_-]{16,64}$",
-        description="16 to 64 of A-Z a-z 0-9 _ -. The same again gets the same answer.",
-    ),
-]
 Status = Literal["pending", "paid", "declined"]
 
 
@@ -47,14 +39,7 @@ class TopUp(BaseModel):
     )
 
     amount_in_cents: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
-
-    @field_validator("currency")
-    @classmethod
-    def _counted_in_cents(cls, code: str) -> str:
-        if not is_currency(code):
-            raise ValueError("not a currency that is counted in hundredths")
-        return code
+    currency: Currency
 
 
 class TopUpOpened(BaseModel):

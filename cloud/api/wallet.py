@@ -9,30 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.api.access import SignedInAttendee, cookie_name, session_token, set_session_cookie
 from cloud.api.context import TheCloud
+from cloud.api.forms import MoneyView
 from cloud.api.problems import ProblemError, answers
 from cloud.operations.issue_token import LIFETIME_S, issue_token
 from cloud.operations.read_wallet import Entry, read_wallet
 from cloud.operations.refusals import Refusal
 from cloud.operations.sign_in_attendee import exchange_link, sign_out
 from protocol.ids import EventId
-from protocol.money import Money
 
 router = APIRouter(prefix="/v1", tags=["wallet"])
-
-
-class MoneyView(BaseModel):
-    """Integer cents and an ISO 4217 currency."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"amount_in_cents": 1250, "currency": "EUR"}]}
-    )
-
-    amount_in_cents: int
-    currency: str
-
-    @classmethod
-    def of(cls, money: Money) -> "MoneyView":
-        return cls(amount_in_cents=money.amount_in_cents, currency=money.currency)
 
 
 class SignIn(BaseModel):

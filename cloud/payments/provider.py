@@ -28,9 +28,56 @@ class Checkout:
     card_page: str
 
 
+class CheckoutState(StrEnum):
+    OPEN = "open"
+    PAID = "paid"
+    EXPIRED = "expired"
+    """Nobody can pay there any more, and nobody has."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutStatus:
+    reference: str
+    state: CheckoutState
+    amount: Money
+    """What it was opened for."""
+
+
+class RefundState(StrEnum):
+    PENDING = "pending"
+    """On its way; a webhook or a look-up says how it ended."""
+    DONE = "done"
+    FAILED = "failed"
+    """For good: the money is still with the provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRequest:
+    refund_id: str
+    """Also the provider's idempotency key: asking twice gives back once."""
+    reference: str
+    """Of the checkout that was paid."""
+    amount: Money
+    """All of it or a part."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefundStatus:
+    reference: str
+    """The provider's own name for the refund."""
+    state: RefundState
+
+
 class EventKind(StrEnum):
     PAID = "payment.succeeded"
     FAILED = "payment.failed"
+    EXPIRED = "payment.expired"
+    REFUND_DONE = "refund.succeeded"
+    """Ours, or one made in the provider's dashboard: `refund_id` tells which."""
+    REFUND_FAILED = "refund.failed"
+    DISPUTED = "dispute.opened"
+    """A chargeback: the bank took the money back."""
+    DISPUTE_WON = "dispute.won"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +88,13 @@ class ProviderEvent:
     event_id: str
     kind: EventKind
     reference: str
+    """Of the checkout."""
     amount: Money
+    """Paid, refunded or disputed."""
+    refund_id: str | None = None
+    """Ours, where the event is about a refund that we asked for."""
+    about: str | None = None
+    """The provider's name for the refund or the dispute: each counts once."""
 
 
 class WebhookRefusal(StrEnum):
@@ -59,6 +112,25 @@ class CardProvider(Protocol):
 
     def open_checkout(self, request: CheckoutRequest) -> Checkout:
         """A page of the provider's for this payment. Raises ProviderUnreachableError."""
+        ...
+
+    def look_up(self, reference: str) -> CheckoutStatus:
+        """What became of a checkout. Raises ProviderUnreachableError."""
+        ...
+
+    def expire_checkout(self, reference: str) -> CheckoutStatus:
+        """Close it and confirm: EXPIRED, or PAID where somebody was faster.
+
+        Expiring it twice changes nothing. Raises ProviderUnreachableError.
+        """
+        ...
+
+    def refund(self, request: RefundRequest) -> RefundStatus:
+        """Give back to the card. Raises ProviderUnreachableError."""
+        ...
+
+    def look_up_refund(self, reference: str) -> RefundStatus:
+        """What became of a refund. Raises ProviderUnreachableError."""
         ...
 
     def read_webhook(
