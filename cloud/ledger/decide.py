@@ -1,6 +1,7 @@
 """The decision: a fold over a batch, and docs/rules.md's table of keys and outcomes in one file."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import assert_never
 
 import msgspec
@@ -281,6 +282,17 @@ def _sale_posting(
         device_id=request.device,
         staff_id=judged.session.staff_id,
         lines=request.lines,
+        accepted_offline_at=(
+            _accepted_at(presented, request) if isinstance(request, OfflineAcceptance) else None
+        ),
+    )
+
+
+def _accepted_at(presented: Presented, request: OfflineAcceptance) -> datetime:
+    """By the till's clock, which nobody vouches for: never after the upload arrived."""
+    arrived_at = presented.arrived_at
+    return datetime.fromtimestamp(
+        min(request.accepted_at_ms / 1000, arrived_at.timestamp()), arrived_at.tzinfo
     )
 
 

@@ -64,6 +64,8 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True):
     staff_id: StaffId | None = None
     order_id: str | None = None
     lines: tuple[SaleLine, ...] = ()
+    accepted_offline_at: datetime | None = None
+    """When a till took the sale by its policy alone; none: the cloud decided it."""
 
     def __post_init__(self) -> None:
         assert self.amount.amount_in_cents > 0, "a posting of nothing"

@@ -75,6 +75,7 @@ def _row(posting: Posting) -> tuple[Any, ...]:
         posting.staff_id,
         posting.order_id,
         msgspec.to_builtins(posting.lines) if posting.lines else None,
+        posting.accepted_offline_at,
     )
 
 
@@ -97,6 +98,7 @@ _COLUMNS: Final = (
     "staff_id",
     "order_id",
     "lines",
+    "accepted_offline_at",
 )
 
 

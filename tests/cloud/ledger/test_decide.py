@@ -15,7 +15,7 @@ from protocol.messages import (
     UnderReview,
 )
 from protocol.money import Money
-from tests.cloud.ledger.world import EUR, JOURNAL, World, cancel, deduct, offline, till
+from tests.cloud.ledger.world import EUR, JOURNAL, NOW, World, cancel, deduct, offline, till
 
 
 def test_a_cancel_gives_back_what_a_refund_left_of_the_sale() -> None:
@@ -101,3 +101,12 @@ def test_a_journal_that_lost_entries_or_split_in_two_is_noticed() -> None:
     assert compare_journals(JOURNAL, replace(JOURNAL, head="B" * 43)) is Flag.JOURNAL_FORKED
     renewed = replace(JOURNAL, epoch="f" * 16)
     assert compare_journals(JOURNAL, renewed) is Flag.JOURNAL_NEW_EPOCH
+
+
+def test_an_offline_sale_says_when_it_was_accepted_and_an_online_one_does_not() -> None:
+    world = World(5000)
+    late = replace(offline(deduct(key="key-2")), accepted_at_ms=2**50)
+    world.ask(offline(deduct()), late, deduct(key="key-3", jti="token-3"))
+    accepted = [each.accepted_offline_at for each in world.postings[-3:]]
+    # A clock that is ahead by whatever it likes: the sale was accepted before it arrived.
+    assert accepted == [NOW, NOW, None]
