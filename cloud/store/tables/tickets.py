@@ -57,7 +57,8 @@ orders = Table(
     # Why it is no longer open, where it was not paid.
     Column("close_reason", String(20)),
     moment("created_at"),
-    # When the card part is given up; none: nothing is waited for.
+    # When the card part is given up; while `closing`, when the provider is asked again. None:
+    # nothing is waited for.
     moment("expires_at", nullable=True),
     moment("paid_at", nullable=True),
     moment("closed_at", nullable=True),
@@ -101,8 +102,9 @@ tickets = Table(
     Column("ticket_type_id", SLUG, nullable=False),
     # What its QR says (JWS).
     Column("code", Text, nullable=False),
-    Column("state", String(6), nullable=False, server_default="valid"),
-    moment("issued_at"),
+    # `held`: its order is not paid yet; the code is signed and shown to nobody.
+    Column("state", String(6), nullable=False, server_default="held"),
+    moment("issued_at", nullable=True),
     moment("voided_at", nullable=True),
-    one_of("state", "valid", "void"),
+    one_of("state", "held", "valid", "void"),
 )

@@ -28,7 +28,6 @@ def _change_tables() -> None:
     op.add_column("access_tokens", sa.Column("event_id", sa.String(length=40), nullable=True))
     op.add_column("access_tokens", sa.Column("stall_id", sa.String(length=40), nullable=True))
     op.add_column("credit_transactions", sa.Column("accepted_offline_at", _TIME, nullable=True))
-    op.add_column("devices", sa.Column("reply_kid", sa.String(length=8), nullable=True))
     op.add_column("devices", sa.Column("resent_after", sa.Uuid(), nullable=True))
     for name, kind, default in (
         ("top_up_min_in_cents", sa.BigInteger(), "100"),
@@ -464,10 +463,12 @@ def _create_tables() -> None:
         sa.Column("event_id", sa.String(length=40), nullable=False),
         sa.Column("ticket_type_id", sa.String(length=40), nullable=False),
         sa.Column("code", sa.Text(), nullable=False),
-        sa.Column("state", sa.String(length=6), server_default="valid", nullable=False),
-        sa.Column("issued_at", _TIME, nullable=False),
+        sa.Column("state", sa.String(length=6), server_default="held", nullable=False),
+        sa.Column("issued_at", _TIME, nullable=True),
         sa.Column("voided_at", _TIME, nullable=True),
-        sa.CheckConstraint("state IN ('valid', 'void')", name=op.f("ck_tickets_state_known")),
+        sa.CheckConstraint(
+            "state IN ('held', 'valid', 'void')", name=op.f("ck_tickets_state_known")
+        ),
         sa.ForeignKeyConstraint(
             ["order_id"], ["orders.order_id"], name=op.f("fk_tickets_order_id")
         ),
