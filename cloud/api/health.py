@@ -1,7 +1,7 @@
 """For whoever watches the server and whoever checks its signatures: health and public keys."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
@@ -11,8 +11,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.api.context import TheCloud
 from cloud.api.problems import answers, problem
-from cloud.keys import SigningKey
-from protocol.encoding import to_base64url
+from cloud.keys import KeyRole
+from protocol.encoding import public_key_from_text, to_base64url
+from protocol.ids import KeyId
+from protocol.signing import PublicKey
+
+_PUBLISHED: Final[tuple[KeyRole, ...]] = ("reply", "policy", "badge", "ticket", "checkpoint")
 
 router = APIRouter(tags=["server"])
 
@@ -42,24 +46,30 @@ def ready(cloud: TheCloud) -> Response:
 
 @router.get("/.well-known/jwks.json")
 def public_keys(cloud: TheCloud) -> JSONResponse:
-    """The public keys (JWK set, RFC 7517) of replies, policies, badges and every wallet QR."""
-    keys = [cloud.keys.reply, cloud.keys.policy, cloud.keys.badge, *cloud.keys.wallets()]
+    """The public keys (JWK set, RFC 7517) of replies, policies, badges, tickets, audit checkpoints
+    and wallet QRs: those that sign and those that signed before."""
+    named = {kid: key for role in _PUBLISHED for kid, key in cloud.keys.public(role).items()}
+    for event_id in cloud.keys.wallet_events():
+        for each in cloud.keys.known_wallets(event_id):
+            key = public_key_from_text(each.spki)
+            assert key is not None, "a key of our own"
+            named[each.kid] = key
     return JSONResponse(
-        {"keys": [_jwk(key) for key in keys]},
+        {"keys": [_jwk(kid, key) for kid, key in named.items()]},
         headers={"Cache-Control": "public, max-age=300"},
         media_type="application/jwk-set+json",
     )
 
 
-def _jwk(key: SigningKey) -> dict[str, Any]:
+def _jwk(kid: KeyId, key: PublicKey) -> dict[str, Any]:
     """RFC 7518 section 6.2."""
-    point = key.private.public_key().public_numbers()
+    point = key.public_numbers()
     return {
         "kty": "EC",
         "crv": "P-256",
         "use": "sig",
         "alg": "ES256",
-        "kid": key.kid,
+        "kid": kid,
         "x": to_base64url(point.x.to_bytes(32, "big")),
         "y": to_base64url(point.y.to_bytes(32, "big")),
     }

@@ -87,9 +87,9 @@ def _policy(
         reply_timeout_ms=place.reply_timeout_ms,
         products=tuple(Product(row.number, row.name, row.price_in_cents) for row in price_list),
         offline=msgspec.convert(place.offline_rules or {}, OfflineRules),
-        wallet_keys=(keys.wallet_for(place.event_id).named,),
-        reply_keys=(keys.reply.named,),
-        badge_keys=(keys.badge.named,),
+        wallet_keys=keys.known_wallets(place.event_id),
+        reply_keys=keys.known("reply"),
+        badge_keys=keys.known("badge"),
         pin_key=keys.pin.named,
     )
 

@@ -87,3 +87,60 @@ def test_every_worker_of_a_cloud_names_one_group_that_no_other_cloud_can_name(
     assert ring.workers_group == KeyRing(tmp_path / "one").workers_group
     assert ring.workers_group != KeyRing(tmp_path / "other").workers_group
     assert topics.shared_requests(ring.workers_group).startswith("$share/")
+
+
+def test_a_prepared_key_is_known_before_it_signs_and_the_old_one_after(tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path)
+    old = ring.reply.kid
+    new = ring.prepare("reply")
+    assert (ring.reply.kid, ring.prepared("reply")) == (old, new)
+    assert ring.find("reply", new) is not None
+    assert ring.activate("reply") == new
+    assert ring.reply.kid == new
+    assert [each.kid for each in ring.known("reply")] == [new, old]
+    assert ring.find("reply", old) is not None
+    assert ring.prepared("reply") is None
+
+
+def test_a_change_of_keys_that_the_power_cut_short_is_finished_by_doing_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = KeyRing(tmp_path)
+    old, new = ring.reply.kid, ring.prepare("reply")
+
+    with monkeypatch.context() as power:
+        power.setattr("cloud.key_files.prepared_file", lambda *_: _Unmovable(tmp_path))
+        with pytest.raises(OSError, match="the power went"):
+            ring.activate("reply")
+    after = KeyRing(tmp_path)
+    assert (after.reply.kid, after.prepared("reply")) == (old, new)
+    assert [each.kid for each in after.known("reply")] == [old, new]
+    assert after.activate("reply") == new
+    assert [each.kid for each in KeyRing(tmp_path).known("reply")] == [new, old]
+
+
+class _Unmovable:
+    """A prepared key that is there, and whose move to its place the power cuts off."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "reply.next.pem"
+
+    def exists(self) -> bool:
+        return self._path.exists()
+
+    def replace(self, _target: Path) -> None:
+        raise OSError("the power went")
+
+
+def test_nothing_of_a_retired_key_can_sign(tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path)
+    ring.prepare("reply")
+    ring.activate("reply")
+    [left] = [path for path in tmp_path.iterdir() if "retired" in path.name]
+    assert b"PRIVATE" not in left.read_bytes()
+    assert stat.S_IMODE(left.stat().st_mode) == 0o600
+
+
+def test_a_key_that_nobody_prepared_cannot_be_activated(tmp_path: Path) -> None:
+    with pytest.raises(KeyRingError, match="no new key is prepared for reply"):
+        KeyRing(tmp_path).activate("reply")

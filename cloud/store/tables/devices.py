@@ -37,8 +37,6 @@ devices = Table(
     Column("firmware", String(200)),
     Column("printer", String(200)),
     Column("queue", BigInteger),
-    # The reply key it is answered with: the newest in a policy that it has acknowledged.
-    Column("reply_kid", String(8)),
     # The restore after which it has sent its journal again.
     Column("resent_after", Uuid),
     moment("last_seen_at", nullable=True),
