@@ -109,7 +109,7 @@ def test_a_change_of_keys_that_the_power_cut_short_is_finished_by_doing_it_again
     old, new = ring.reply.kid, ring.prepare("reply")
 
     with monkeypatch.context() as power:
-        power.setattr("cloud.key_files.prepared_file", lambda *_: _Unmovable(tmp_path))
+        power.setattr("cloud.key_files.prepared_file", _unmovable)
         with pytest.raises(OSError, match="the power went"):
             ring.activate("reply")
     after = KeyRing(tmp_path)
@@ -117,6 +117,10 @@ def test_a_change_of_keys_that_the_power_cut_short_is_finished_by_doing_it_again
     assert [each.kid for each in after.known("reply")] == [old, new]
     assert after.activate("reply") == new
     assert [each.kid for each in KeyRing(tmp_path).known("reply")] == [new, old]
+
+
+def _unmovable(folder: Path, _name: str) -> "_Unmovable":
+    return _Unmovable(folder)
 
 
 class _Unmovable:
