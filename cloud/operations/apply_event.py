@@ -272,6 +272,7 @@ def _store_staff(
                     staff_id=member.id,
                     event_id=event_id,
                     stall_id=stall_id,
+                    is_supervisor=member.is_supervisor,
                 )
             )
 
@@ -318,14 +319,14 @@ def _read_stalls(connection: Connection, event_id: EventId) -> tuple[StallDocume
 
 def _read_staff(connection: Connection, event_id: EventId) -> tuple[StaffDocument, ...]:
     places: dict[str, list[str | None]] = {}
-    members: dict[str, tuple[str, str]] = {}
+    members: dict[str, tuple[str, str, bool]] = {}
     for row in connection.execute(
-        select(staff, staff_assignments.c.stall_id)
+        select(staff, staff_assignments.c.stall_id, staff_assignments.c.is_supervisor)
         .join(staff_assignments, staff_assignments.c.staff_id == staff.c.staff_id)
         .where(staff_assignments.c.event_id == event_id)
         .order_by(staff.c.staff_id, staff_assignments.c.stall_id)
     ):
-        members[row.staff_id] = (row.name, row.initials)
+        members[row.staff_id] = (row.name, row.initials, row.is_supervisor)
         places.setdefault(row.staff_id, []).append(row.stall_id)
     return tuple(
         StaffDocument(
@@ -335,6 +336,7 @@ def _read_staff(connection: Connection, event_id: EventId) -> tuple[StaffDocumen
             stalls=None
             if None in places[staff_id]
             else tuple(place for place in places[staff_id] if place is not None),
+            is_supervisor=is_supervisor,
         )
-        for staff_id, (name, initials) in members.items()
+        for staff_id, (name, initials, is_supervisor) in members.items()
     )

@@ -94,6 +94,8 @@ class StaffDocument(_Part):
     initials: Annotated[str, Field(min_length=1, max_length=8, pattern=_LABEL)]
     stalls: Annotated[tuple[Slug, ...], Field(min_length=1)] | None = None
     """Where they may sign in; left out: at every stall of the event."""
+    is_supervisor: bool = False
+    """Whether they approve refunds that others may not make alone; never their own."""
 
 
 class EventDocument(_Part):

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Uuid,
+    false,
     text,
 )
 
@@ -84,6 +86,8 @@ staff_assignments = Table(
     # None: every stall of the event.
     Column("stall_id", SLUG),
     Column("assignment_id", Uuid, primary_key=True),
+    # Whether they approve there what others may not give back alone.
+    Column("is_supervisor", Boolean, nullable=False, server_default=false()),
 )
 
 Index(

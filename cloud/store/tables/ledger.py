@@ -199,9 +199,22 @@ approvals = Table(
     moment("asked_at"),
     Column("decided_by", String(80)),
     moment("decided_at", nullable=True),
+    Column("decision_reason", String(200)),
+    # Granted at an appliance: for that one alone, and only until then.
+    Column("device_id", SLUG),
+    moment("expires_at", nullable=True),
     Column("posted_transaction_id", Uuid),
     CheckConstraint("amount_in_cents > 0", name="amount_positive"),
     CheckConstraint("decided_by IS NULL OR decided_by <> asked_by", name="two_people"),
+    CheckConstraint("state = 'waiting' OR decided_by IS NOT NULL", name="decided_by_somebody"),
     one_of("kind", "refund", "adjustment"),
     one_of("state", "waiting", "granted", "refused", "used"),
+)
+
+Index(
+    "ix_approvals_sale",
+    approvals.c.user_id,
+    approvals.c.sale_transaction_id,
+    sqlite_where=approvals.c.sale_transaction_id.is_not(None),
+    postgresql_where=approvals.c.sale_transaction_id.is_not(None),
 )

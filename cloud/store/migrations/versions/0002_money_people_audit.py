@@ -74,6 +74,10 @@ def _change_tables() -> None:
         postgresql_where=sa.text("poll_at IS NOT NULL"),
     )
     op.add_column(
+        "staff_assignments",
+        sa.Column("is_supervisor", sa.Boolean(), server_default=sa.false(), nullable=False),
+    )
+    op.add_column(
         "users",
         sa.Column("pos_receipts", sa.Boolean(), server_default=sa.false(), nullable=False),
     )
@@ -114,6 +118,9 @@ def _create_tables() -> None:
         sa.Column("asked_at", _TIME, nullable=False),
         sa.Column("decided_by", sa.String(length=80), nullable=True),
         sa.Column("decided_at", _TIME, nullable=True),
+        sa.Column("decision_reason", sa.String(length=200), nullable=True),
+        sa.Column("device_id", sa.String(length=40), nullable=True),
+        sa.Column("expires_at", _TIME, nullable=True),
         sa.Column("posted_transaction_id", sa.Uuid(), nullable=True),
         sa.CheckConstraint(
             "kind IN ('refund', 'adjustment')", name=op.f("ck_approvals_kind_known")
@@ -126,7 +133,19 @@ def _create_tables() -> None:
         sa.CheckConstraint(
             "decided_by IS NULL OR decided_by <> asked_by", name=op.f("ck_approvals_two_people")
         ),
+        sa.CheckConstraint(
+            "state = 'waiting' OR decided_by IS NOT NULL",
+            name=op.f("ck_approvals_decided_by_somebody"),
+        ),
         sa.PrimaryKeyConstraint("approval_id", name=op.f("pk_approvals")),
+    )
+    op.create_index(
+        "ix_approvals_sale",
+        "approvals",
+        ["user_id", "sale_transaction_id"],
+        unique=False,
+        sqlite_where=sa.text("sale_transaction_id IS NOT NULL"),
+        postgresql_where=sa.text("sale_transaction_id IS NOT NULL"),
     )
     op.create_table(
         "audit_epochs",
