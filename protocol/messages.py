@@ -274,10 +274,12 @@ class Declined(_Outcome, frozen=True, tag="declined"):
     balance: Money | None = None
 
 
-class HeartbeatAnswered(_Outcome, frozen=True, tag="heartbeat_answered"):
+class HeartbeatAnswered(_Outcome, frozen=True, tag="heartbeat_answered", omit_defaults=True):
     cloud_time_ms: Milliseconds
     policy_version: Version
     """The newest policy for this appliance: behind it, wait for the retained message."""
+    checkpoint: Jws | None = None
+    """The audit log's newest (`checkpoint.Checkpoint`), so that it leaves the cloud's hands."""
 
 
 Outcome = (

@@ -34,6 +34,7 @@ class Profile(StrEnum):
     REPLY = "railtix-reply+jwt"
     POLICY = "railtix-policy+jwt"
     BADGE = "railtix-badge+jwt"
+    CHECKPOINT = "railtix-checkpoint+jwt"
     TICKET = "railtix-ticket+jwt"
     WALLET = ""
     """The wallet QR has no `typ`: its key signs nothing else, and every character costs."""
