@@ -2,15 +2,33 @@
 
 import logging
 import sys
-from typing import Final
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
 
+import msgspec
 import structlog
 from structlog.types import Processor
 
 _QUIET: Final = ("httpx", "httpcore", "alembic", "asyncio")
 
+_handlers: Final[list["_Handler"]] = []
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """A stream that also takes lines which are made already."""
+
+    def write(self, lines: bytes) -> None:
+        self.acquire()
+        try:
+            self.stream.write(lines.decode())
+            self.flush()
+        finally:
+            self.release()
+
 
 def log_as_json() -> None:
+    """From now on, for this whole process."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -24,13 +42,13 @@ def log_as_json() -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
+                structlog.processors.JSONRenderer(serializer=_as_json),
             ],
         )
     )
@@ -39,3 +57,30 @@ def log_as_json() -> None:
     root.setLevel(logging.INFO)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    _handlers[:] = [handler]
+
+
+def write_lines(
+    logger: str, event: str, at: datetime, lines: Iterable[Mapping[str, object]]
+) -> None:
+    """Many lines of one kind in one write: for what every request leaves behind.
+
+    A line through `logging` takes 50 us, one from here 3 (docs/performance.md); a deduct as a
+    whole takes some 750. Nothing is written before `log_as_json`.
+    """
+    if not _handlers:
+        return
+    stamp = at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    last = {"event": event, "level": "info", "logger": logger, "timestamp": stamp}
+    made = b"".join(_encode({**line, **last}) + b"\n" for line in lines)
+    if made:
+        _handlers[0].write(made)
+
+
+def _encode(line: Mapping[str, Any]) -> bytes:
+    # What JSON does not know is written as its text.
+    return msgspec.json.encode(line, enc_hook=str)
+
+
+def _as_json(line: Mapping[str, Any], **_: object) -> str:
+    return _encode(line).decode()

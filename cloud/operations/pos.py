@@ -22,6 +22,7 @@ from cloud.operations.opening import (
     present,
 )
 from cloud.operations.sign_in import sign_in
+from cloud.operations.telling import tell_batch, tell_refused, tell_sign_in
 from cloud.store.database import CommitUnknownError, Database
 from cloud.store.gathering import gather_facts
 from cloud.store.keeping import AuditRow, keep_decided, write_audit_records
@@ -113,6 +114,7 @@ def answer_opened(desk: Desk, batch: Sequence[Opened]) -> list[SignedReply | Una
     except Exception as error:  # noqa: BLE001  # one stall's fault must not silence the others
         _log.warning("batch_failed", requests=len(batch), error=type(error).__name__)
         decisions = _commit_each(desk, presented)
+    tell_batch(batch, decisions, desk.now())
     return [
         Unanswered(each.arrived)
         if decision is None
@@ -135,7 +137,9 @@ def answer_sign_in(desk: Desk, opened: Opened) -> SignedReply | Unanswered:
         outcome = sign_in(desk.database, desk.keys, opened, request)
     except (SQLAlchemyError, CommitUnknownError) as error:
         _log.warning("sign_in_failed", device_id=request.device_id, error=type(error).__name__)
+        tell_sign_in(opened, None, desk.now())
         return Unanswered(opened.arrived)
+    tell_sign_in(opened, outcome, desk.now())
     return desk.sign(opened.arrived, request.device, request.key, kind_of(request), outcome)
 
 
@@ -143,6 +147,7 @@ def refuse(desk: Desk, refused: Sequence[Unreadable | Unverified]) -> list[Answe
     """Record each; whoever signed what cannot be read is told so, nobody else gets a word."""
     if not refused:
         return []
+    tell_refused(refused)
     try:
         with desk.database.transaction() as connection:
             write_audit_records(connection, [_refusal_record(each) for each in refused])

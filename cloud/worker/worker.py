@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from cloud.metrics import POS_EXPIRED, POS_REPLIES
 from cloud.operations.opening import Arrived, Opened, open_requests
 from cloud.operations.pos import (
     Desk,
@@ -118,6 +119,7 @@ class Worker:
         ]
         if len(arrived) < len(batch):
             _log.warning("requests_expired", requests=len(batch) - len(arrived))
+            POS_EXPIRED.inc(len(batch) - len(arrived))
         opened = open_requests(self._desk.database, self._desk.remembered, arrived)
         sales: list[Opened] = []
         for each in opened:
@@ -157,6 +159,7 @@ class Worker:
 
     def _reply(self, answer: SignedReply) -> None:
         self._connection.publish(topics.replies(answer.device_id), answer.jws)
+        POS_REPLIES.inc()
 
     def _prune(self) -> None:
         """Forget used QRs that no upload can name any more; two workers may do it at once."""

@@ -1,0 +1,76 @@
+"""What a process counts for whoever watches it, by Prometheus's names; docs/operations.md."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+REGISTRY: Final = CollectorRegistry()
+"""Everything that this process tells; `cloud.monitoring` serves it."""
+
+_FAST: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BATCHES: Final = (1, 2, 5, 10, 25, 50, 100, 150, 200, 256)
+
+ProcessCollector(registry=REGISTRY)
+
+HTTP_REQUESTS: Final = Counter(
+    "railtix_http_requests",
+    "Requests answered over HTTP, by the template of their address.",
+    ("method", "route", "status"),
+    registry=REGISTRY,
+)
+HTTP_DURATION: Final = Histogram(
+    "railtix_http_request_duration_seconds",
+    "From the request's last header to the answer's first.",
+    ("method", "route"),
+    buckets=_FAST,
+    registry=REGISTRY,
+)
+HTTP_IN_PROGRESS: Final = Gauge(
+    "railtix_http_requests_in_progress",
+    "Requests that are being answered, open streams included.",
+    registry=REGISTRY,
+)
+POS_REQUESTS: Final = Counter(
+    "railtix_pos_requests",
+    "Requests of appliances that were answered, by kind and outcome.",
+    ("kind", "outcome"),
+    registry=REGISTRY,
+)
+POS_DURATION: Final = Histogram(
+    "railtix_pos_answer_duration_seconds",
+    "From a request's arrival to its committed answer.",
+    buckets=_FAST,
+    registry=REGISTRY,
+)
+POS_UNANSWERED: Final = Counter(
+    "railtix_pos_unanswered",
+    "Requests of which nothing could be said; the appliance asks again or cancels.",
+    registry=REGISTRY,
+)
+POS_REFUSED: Final = Counter(
+    "railtix_pos_refused",
+    "Requests that nobody's appliance signed, by reason.",
+    ("reason",),
+    registry=REGISTRY,
+)
+POS_BATCH: Final = Histogram(
+    "railtix_pos_batch_size",
+    "Requests committed together.",
+    buckets=_BATCHES,
+    registry=REGISTRY,
+)
+OFFLINE_POSTINGS: Final = Counter(
+    "railtix_pos_offline_postings",
+    "Sales that an appliance accepted offline and that were posted.",
+    registry=REGISTRY,
+)
+POS_REPLIES: Final = Counter(
+    "railtix_pos_replies",
+    "Signed replies handed to the broker.",
+    registry=REGISTRY,
+)
+POS_EXPIRED: Final = Counter(
+    "railtix_pos_expired",
+    "Requests that waited for longer than their appliance did, and were dropped.",
+    registry=REGISTRY,
+)
