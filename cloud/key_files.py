@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from protocol.signing import PrivateKey, PublicKey
 
 _LOCK: Final = ".lock"
+_SECRET_BYTES: Final = 32
 
 
 class KeyRingError(Exception):
@@ -70,6 +71,21 @@ def read_public(path: Path) -> PublicKey:
     if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
         raise KeyRingError(f"{path} holds a key of another kind: P-256 is needed")
     return public
+
+
+def read_or_make_secret(path: Path) -> bytes:
+    """256 random bits of the cloud's own, made on first use."""
+    if not path.exists():
+        with locked(path.parent):
+            if not path.exists():
+                _write(path, secrets.token_hex(_SECRET_BYTES).encode())
+    try:
+        secret = bytes.fromhex(_read_guarded(path).decode("ascii"))
+    except ValueError as error:
+        raise KeyRingError(f"{path} holds no secret in hexadecimal") from error
+    if len(secret) != _SECRET_BYTES:
+        raise KeyRingError(f"{path} holds {len(secret)} bytes: {_SECRET_BYTES} are needed")
+    return secret
 
 
 def write_private(path: Path, private: PrivateKey) -> None:

@@ -80,6 +80,7 @@ class KeyRing:
         self._mutex = threading.Lock()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._families = {role: self._load_or_make(role) for role in get_args(KeyRole)}
+        self._console = key_files.read_or_make_secret(folder / "console.key")
         self._wallets: dict[EventId, _Family] = {}
         self._wallets_by_kid: dict[str, WalletKey] = {}
         self._scan()
@@ -110,6 +111,14 @@ class KeyRing:
     @property
     def ticket(self) -> SigningKey:
         return self._families["ticket"].signing
+
+    @property
+    def console(self) -> bytes:
+        """Seals what must not be readable in a stolen database: second factors, short codes.
+
+        256 bits that sign nothing and stay: without them everybody at the console enrols again.
+        """
+        return self._console
 
     @property
     def workers_group(self) -> str:

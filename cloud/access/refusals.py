@@ -9,3 +9,11 @@ class PinNotAllowed:
 
     def __str__(self) -> str:
         return f"this PIN may not be set: {self.rule}"
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordNotAllowed:
+    rule: str
+
+    def __str__(self) -> str:
+        return f"This password may not be set: {self.rule}."

@@ -113,6 +113,9 @@ console_links = Table(
     metadata,
     Column("hash", HASH, primary_key=True),
     Column("user_name", SLUG, ForeignKey("console_users.user_name"), nullable=False),
+    # Chosen but not yet confirmed by a first code: what stood before still signs in.
+    Column("password_hash", String(200)),
+    Column("totp_secret", LargeBinary),
     moment("created_at"),
     moment("expires_at"),
     moment("used_at", nullable=True),

@@ -315,6 +315,8 @@ def _create_tables() -> None:
         "console_links",
         sa.Column("hash", sa.String(length=43), nullable=False),
         sa.Column("user_name", sa.String(length=40), nullable=False),
+        sa.Column("password_hash", sa.String(length=200), nullable=True),
+        sa.Column("totp_secret", sa.LargeBinary(), nullable=True),
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("expires_at", _TIME, nullable=False),
         sa.Column("used_at", _TIME, nullable=True),
