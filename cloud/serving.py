@@ -20,9 +20,10 @@ from cloud.api.app import make_app
 from cloud.api.changes import WalletChanges
 from cloud.api.context import Cloud
 from cloud.clock import utc_clock
+from cloud.courier.rounds import make_courier
 from cloud.keys import KeyRing
 from cloud.operations.pos import Desk
-from cloud.payments.built_in import BuiltInProvider
+from cloud.payments.built_in import BOOKS, BuiltInProvider
 from cloud.payments.delivery import WebhookDelivery
 from cloud.settings import Settings, SettingsError
 from cloud.store.database import Database
@@ -69,6 +70,21 @@ def serve_worker(settings: Settings, ready_file: Path | None) -> None:
     _log.info("stopped")
 
 
+def serve_courier(settings: Settings, ready_file: Path | None) -> None:
+    """One courier alone; several at once share the work."""
+    with _opened(settings) as (database, _):
+        courier = make_courier(settings, database, _far_provider(settings), utc_clock)
+        stopping = threading.Event()
+        with _signals_set(stopping):
+            courier.start()
+            try:
+                _announce(ready_file, {"pid": os.getpid()})
+                stopping.wait()
+            finally:
+                courier.stop()
+    _log.info("stopped")
+
+
 @contextmanager
 def _opened(settings: Settings) -> Generator[tuple[Database, KeyRing]]:
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -95,10 +111,12 @@ def _run_http(
         changes = WalletChanges(desk.database)
         built_in, delivery = None, None
         if settings.payments.test_provider:
-            built_in = BuiltInProvider(public_url, _provider_secret(settings))
+            built_in = BuiltInProvider(
+                public_url, _provider_secret(settings), settings.state / BOOKS
+            )
             delivery = WebhookDelivery(
                 f"{own_url}/v1/webhooks/test",
-                built_in.sign,
+                built_in,
                 utc_clock,
                 settings.http.tls_certificate,
             )

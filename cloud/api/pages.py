@@ -5,17 +5,21 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from cloud.api.context import TheCloud
+from cloud.api.context import Cloud, TheCloud
 from cloud.api.defences import CONTENT_SECURITY_POLICY
 from cloud.api.problems import problem
 from cloud.pages import WALLET, render_card_page
-from cloud.payments.built_in import PATH, CardAnswer, OpenCheckout
-from cloud.payments.provider import EventKind
+from cloud.payments.built_in import PATH, CardAnswer, HostedCheckout
+from cloud.payments.provider import CheckoutState
 from protocol.money import format_cents
 
 EXAMPLE_CARD: Final = "4242 4242 4242 4242"
+_EXPIRED: Final = (
+    "This page has expired: nobody can pay here any more. Start again from the wallet."
+)
 
 router = APIRouter(include_in_schema=False)
 
@@ -28,29 +32,47 @@ def wallet_page() -> FileResponse:
 @router.get(PATH + "/pay/{address}")
 def card_page(address: str, cloud: TheCloud) -> Response:
     checkout = None if cloud.built_in is None else cloud.built_in.find_checkout(address)
-    return _no_checkout() if checkout is None else _show(checkout, EXAMPLE_CARD, "")
+    if checkout is None:
+        return _no_checkout()
+    match checkout.state:
+        case CheckoutState.OPEN:
+            return _show(checkout, EXAMPLE_CARD, "")
+        case CheckoutState.PAID:
+            return _show(checkout, "", "This is paid already.")
+        case CheckoutState.EXPIRED:
+            return _show(checkout, "", _EXPIRED)
 
 
 @router.post(PATH + "/pay/{address}")
 async def pay(address: str, request: Request, cloud: TheCloud) -> Response:
     """What the form sends: the provider answers the card, then tells us by webhook."""
-    provider, delivery = cloud.built_in, cloud.delivery
+    body = await request.body()
+    number = parse_qs(body.decode("ascii", "replace")).get("number", [""])[0]
+    return await run_in_threadpool(_pay, cloud, address, number)
+
+
+def _pay(cloud: Cloud, address: str, number: str) -> Response:
+    provider = cloud.built_in
     checkout = None if provider is None else provider.find_checkout(address)
-    if provider is None or delivery is None or checkout is None:
+    if provider is None or checkout is None:
         return _no_checkout()
-    number = parse_qs((await request.body()).decode("ascii", "replace")).get("number", [""])[0]
-    match provider.answer_card(number):
+    answer = provider.pay(checkout.reference, number)
+    if cloud.delivery is not None:
+        cloud.delivery.nudge()
+    match answer:
         case CardAnswer.NOT_A_CARD:
             return _show(checkout, number[:23], "A card number has 13 to 19 digits.")
         case CardAnswer.DECLINED:
-            delivery.deliver(provider.webhook(checkout, EventKind.FAILED))
             return _show(checkout, number[:23], "This card was declined. Try another one.")
+        case CardAnswer.EXPIRED:
+            return _show(checkout, "", _EXPIRED, HTTPStatus.GONE)
         case CardAnswer.PAID:
-            delivery.deliver(provider.webhook(checkout, EventKind.PAID))
             return RedirectResponse(checkout.return_url, HTTPStatus.SEE_OTHER)
 
 
-def _show(checkout: OpenCheckout, number: str, notice: str) -> HTMLResponse:
+def _show(
+    checkout: HostedCheckout, number: str, notice: str, status: HTTPStatus = HTTPStatus.OK
+) -> HTMLResponse:
     amount = f"{format_cents(checkout.amount.amount_in_cents)} {checkout.amount.currency}"
     page = render_card_page(amount, number, checkout.return_url.partition("?")[0], notice)
     # A browser applies form-action to the redirect that follows too.
@@ -58,7 +80,7 @@ def _show(checkout: OpenCheckout, number: str, notice: str) -> HTMLResponse:
     policy = CONTENT_SECURITY_POLICY.replace(
         "form-action 'self'", f"form-action 'self' {home.scheme}://{home.netloc}"
     )
-    return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+    return HTMLResponse(page, status, {"Content-Security-Policy": policy})
 
 
 def _no_checkout() -> Response:

@@ -63,8 +63,8 @@ class RefundRequest:
 
 @dataclass(frozen=True, slots=True)
 class RefundStatus:
-    reference: str
-    """The provider's own name for the refund."""
+    reference: str | None
+    """The provider's own name for the refund; none where it refused to make one."""
     state: RefundState
 
 
