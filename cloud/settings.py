@@ -1,7 +1,8 @@
 """The cloud's settings: a TOML file, overridden by RAILTIX_ variables; a wrong one is named."""
 
+from email.utils import parseaddr
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AnyHttpUrl,
@@ -72,6 +73,40 @@ class PaymentSettings(_Section):
         return self
 
 
+class MailSettings(_Section):
+    kind: Literal["files", "smtp"] = "files"
+    """`files`: each letter is a file in the state folder, for demos; `smtp`: a mail server."""
+    host: str = "localhost"
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    security: Literal["none", "starttls", "tls"] = "starttls"
+    """`tls`: from the first byte on (port 465); `none`: for a server on this very machine."""
+    authorities: Path | None = None
+    """The certificates (PEM) that the server's own is checked against; unset: the system's."""
+    user: str | None = None
+    password: SecretStr | None = None
+    sender: str = "RailTix Credits <no-reply@localhost>"
+    deadline_s: Annotated[float, Field(gt=0, le=120)] = 15.0
+    """For each answer of the server."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password are set together or not at all")
+        if self.password is not None and self.security == "none":
+            raise ValueError("a password needs starttls or tls")
+        _, address = parseaddr(self.sender)
+        if not self.sender.isprintable() or address.count("@") != 1 or not self.sender.isascii():
+            raise ValueError("sender is `Name <address@domain>`, in ASCII")
+        return self
+
+
+class CourierSettings(_Section):
+    in_serve: bool = True
+    """Whether `serve` carries letters and card refunds itself; no: run `courier` beside it."""
+    interval_s: Annotated[float, Field(ge=0.05, le=60)] = 1.0
+    """How long it rests when nothing was left to do."""
+
+
 class Settings(BaseSettings):
     """Sections of the file; `RAILTIX_HTTP__PORT=8080` overrides `port` under `[http]`."""
 
@@ -92,6 +127,8 @@ class Settings(BaseSettings):
     broker: BrokerSettings | None = None
     """Needed by `worker`; without it `serve` takes requests over HTTPS alone."""
     payments: PaymentSettings = PaymentSettings()
+    mail: MailSettings = MailSettings()
+    courier: CourierSettings = CourierSettings()
 
     @property
     def database_url(self) -> str:
@@ -99,6 +136,11 @@ class Settings(BaseSettings):
         if self.database is None:
             return f"sqlite:///{self.state / 'cloud.sqlite'}"
         return self.database.get_secret_value()
+
+    @property
+    def mail_folder(self) -> Path:
+        """Where letters are files, for `mail.kind = "files"`."""
+        return self.state / "mail"
 
     @property
     def keys_folder(self) -> Path:

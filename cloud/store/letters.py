@@ -1,7 +1,7 @@
 """The outbox: a letter is written in the transaction that it tells of, and sent later."""
 
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from sqlalchemy import Connection, insert
@@ -84,9 +84,18 @@ class OrderClosed(_Letter, frozen=True, kw_only=True, tag="order_closed"):
 
 
 class CashOutEnded(_Letter, frozen=True, kw_only=True, tag="cash_out_ended"):
-    amount: Money
-    is_paid: bool
-    """No: the provider refused for good, and the Credits are back in the wallet."""
+    """Every part of it has its answer."""
+
+    paid: Money
+    """On its way to the cards."""
+    back: Money
+    """What the card provider refused for good: Credits in the wallet again."""
+
+
+class CashOutNotPaid(_Letter, frozen=True, kw_only=True, tag="cash_out_not_paid"):
+    """Nothing was taken from the wallet."""
+
+    reason: Literal["wallet_frozen", "nothing_left"]
 
 
 Letter = (
@@ -97,6 +106,7 @@ Letter = (
     | OrderPaid
     | OrderClosed
     | CashOutEnded
+    | CashOutNotPaid
 )
 
 _LETTER: Final[msgspec.json.Decoder[Letter]] = msgspec.json.Decoder(Letter)
