@@ -13,11 +13,12 @@ from protocol.ids import (
     IdempotencyKey,
     SessionId,
 )
-from protocol.money import Money
+from protocol.money import Cents, Currency, Money
 from protocol.signing import SIGNED_BYTES_MAX
 
 VERSION: Final = 1
 LINES_MAX: Final = 40
+SHIFT_PRODUCTS_MAX: Final = 200
 PAYLOAD_BYTES_MAX: Final = SIGNED_BYTES_MAX * 3 // 4 - 512
 """What fits a signed message once it is base64url, with room for header and signature."""
 
@@ -69,6 +70,27 @@ class Reason(StrEnum):
     PIN_WRONG = "pin_wrong"
     LOCKED_OUT = "locked_out"
     SIGN_IN_STALE = "sign_in_stale"
+    """Of a sign-in or an approval: it was not made just now."""
+    SALE_UNKNOWN = "sale_unknown"
+    """Nothing is posted under this sale's name; one taken offline may still be on its way."""
+    SALE_ELSEWHERE = "sale_elsewhere"
+    """Another stall's, or another event's."""
+    SALE_UNDER_REVIEW = "sale_under_review"
+    NOTHING_LEFT = "nothing_left"
+    """All of the sale was given back before."""
+    OVER_WHAT_IS_LEFT = "over_what_is_left"
+    REFUND_DEADLINE_PASSED = "refund_deadline_passed"
+    APPROVAL_NEEDED = "approval_needed"
+    """Too late or too much for one person: a supervisor approves, here or in the console."""
+    APPROVAL_UNKNOWN = "approval_unknown"
+    """No such approval for this sale, this amount and this appliance."""
+    APPROVAL_USED = "approval_used"
+    APPROVAL_EXPIRED = "approval_expired"
+    NOT_A_SUPERVISOR = "not_a_supervisor"
+    SAME_PERSON = "same_person"
+    """Nobody approves what they ask for themselves."""
+    NO_RECEIPT = "no_receipt"
+    """This appliance has sold nothing yet at this event and stall."""
     UNSUPPORTED_VERSION = "unsupported_version"
     MALFORMED = "malformed"
 
@@ -109,6 +131,51 @@ class SaleContent(msgspec.Struct, frozen=True):
     lines: tuple[SaleLine, ...]
     token: str
     """The QR's `jti`; for text that holds none, the SHA-256 of that text."""
+
+    def digest(self) -> str:
+        return to_base64url(hashlib.sha256(msgspec.json.encode(self)).digest())
+
+
+class SaleName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A sale as its receipt names it: by the appliance and the key it was made under.
+
+    An offline sale has this name before the cloud ever hears of it.
+    """
+
+    device_id: Slug
+    key: Key
+
+    @property
+    def device(self) -> DeviceId:
+        return DeviceId(self.device_id)
+
+    @property
+    def idempotency_key(self) -> IdempotencyKey:
+        return IdempotencyKey(self.key)
+
+
+class RefundContent(msgspec.Struct, frozen=True):
+    """What makes two messages under one key the same refund."""
+
+    event_id: str
+    stall_id: str
+    sale: SaleName
+    amount: Money | None
+    approval_id: str | None
+    kind: Literal["refund"] = "refund"
+
+    def digest(self) -> str:
+        return to_base64url(hashlib.sha256(msgspec.json.encode(self)).digest())
+
+
+class ApprovalContent(msgspec.Struct, frozen=True):
+    """What makes two messages under one key the same question to a supervisor."""
+
+    event_id: str
+    stall_id: str
+    sale: SaleName
+    amount: Money | None
+    kind: Literal["approve"] = "approve"
 
     def digest(self) -> str:
         return to_base64url(hashlib.sha256(msgspec.json.encode(self)).digest())
@@ -200,6 +267,64 @@ class Cancel(_Request, frozen=True, kw_only=True, tag="cancel"):
     correlation_id: Key
 
 
+class Refund(_Request, frozen=True, kw_only=True, tag="refund"):
+    """Give back, to the wallet it came from, a sale or a part of it: online, now."""
+
+    session_id: Key
+    event_id: Slug
+    stall_id: Slug
+    policy_version: Version
+    entry: Count
+    """The number of the refund's own journal entry."""
+    correlation_id: Key
+    sale: SaleName
+    amount: Money | None = None
+    """None: all that is left of the sale."""
+    approval_id: Key | None = None
+    """From `ApprovalGranted`, where one was needed."""
+
+    def content(self) -> RefundContent:
+        return RefundContent(self.event_id, self.stall_id, self.sale, self.amount, self.approval_id)
+
+    @property
+    def correlation(self) -> CorrelationId:
+        return CorrelationId(self.correlation_id)
+
+
+class Approve(_Request, frozen=True, kw_only=True, tag="approve"):
+    """A supervisor's badge and PIN for a refund of exactly this sale and amount.
+
+    Asked in the session of whoever will refund; fresh as a sign-in is.
+    """
+
+    session_id: Key
+    event_id: Slug
+    stall_id: Slug
+    sale: SaleName
+    amount: Money | None = None
+    """None: all that is left of the sale now."""
+    badge: Jws
+    sealed_pin: Annotated[str, msgspec.Meta(max_length=256)]
+
+    def content(self) -> ApprovalContent:
+        return ApprovalContent(self.event_id, self.stall_id, self.sale, self.amount)
+
+    def __repr__(self) -> str:
+        return f"Approve(device_id={self.device_id!r}, key={self.key!r}, sale={self.sale!r})"
+
+
+class LastReceiptRequest(_Request, frozen=True, kw_only=True, tag="last_receipt"):
+    """What did this appliance sell last, here? To print it again."""
+
+    session_id: Key
+
+
+class ShiftReportRequest(_Request, frozen=True, kw_only=True, tag="shift_report"):
+    """What did this session sell and give back so far?"""
+
+    session_id: Key
+
+
 class Heartbeat(_Request, frozen=True, kw_only=True, tag="heartbeat"):
     policy_version: Version
     """The highest policy this appliance has journaled: an acknowledgement (0: none yet)."""
@@ -209,7 +334,19 @@ class Heartbeat(_Request, frozen=True, kw_only=True, tag="heartbeat"):
     printer: Text
 
 
-Request = SignIn | SignOut | BalanceRequest | Deduct | OfflineAcceptance | Cancel | Heartbeat
+Request = (
+    SignIn
+    | SignOut
+    | BalanceRequest
+    | Deduct
+    | OfflineAcceptance
+    | Cancel
+    | Refund
+    | Approve
+    | LastReceiptRequest
+    | ShiftReportRequest
+    | Heartbeat
+)
 
 
 class _Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="outcome"):
@@ -274,6 +411,64 @@ class Declined(_Outcome, frozen=True, tag="declined"):
     balance: Money | None = None
 
 
+class Refunded(_Outcome, frozen=True, tag="refunded"):
+    """Given back to the wallet, exactly once. `code` names the refund on its slip."""
+
+    transaction_id: str
+    amount: Money
+    left_in_cents: Count
+    """What of the sale may still be given back."""
+    balance: Money
+    code: Text
+    at_ms: Milliseconds
+
+
+class ApprovalGranted(_Outcome, frozen=True, tag="approval_granted"):
+    """Counts once, for this appliance, this sale and this amount."""
+
+    approval_id: Key
+    amount: Money
+    expires_at_ms: Milliseconds
+
+
+class LastReceipt(_Outcome, frozen=True, tag="last_receipt"):
+    """The newest sale of this appliance at its stall, as its receipt said; not who paid it."""
+
+    sale: SaleName
+    code: Text
+    amount: Money
+    left_in_cents: Count
+    """What of it was not given back."""
+    lines: Lines
+    at_ms: Milliseconds
+    balance: Money | None
+    """After this sale, as its receipt said; None where it was taken offline."""
+
+
+class ProductSold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    product: Annotated[int, msgspec.Meta(ge=1, le=9999)]
+    quantity: Count
+    total_in_cents: Count
+
+
+class ShiftReport(_Outcome, frozen=True, tag="shift_report"):
+    """One session at one appliance, as far as the cloud knows it."""
+
+    currency: Currency
+    since_ms: Milliseconds
+    sales: Count
+    sales_in_cents: Count
+    offline: Count
+    """How many of the sales were taken offline."""
+    offline_in_cents: Count
+    refunds: Count
+    """What was given back at this appliance in this session, cancelled sales included."""
+    refunds_in_cents: Count
+    net_in_cents: Cents
+    products: Annotated[tuple[ProductSold, ...], msgspec.Meta(max_length=SHIFT_PRODUCTS_MAX)]
+    """Of the sales that were not given back whole; those with the most money, by number."""
+
+
 class HeartbeatAnswered(_Outcome, frozen=True, tag="heartbeat_answered", omit_defaults=True):
     cloud_time_ms: Milliseconds
     policy_version: Version
@@ -291,6 +486,10 @@ Outcome = (
     | Cancelled
     | UnderReview
     | Declined
+    | Refunded
+    | ApprovalGranted
+    | LastReceipt
+    | ShiftReport
     | HeartbeatAnswered
 )
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from protocol import messages
 from protocol.messages import (
     PAYLOAD_BYTES_MAX,
+    ApprovalGranted,
+    Approve,
     Approved,
     BalanceRequest,
     BalanceShown,
@@ -19,14 +21,22 @@ from protocol.messages import (
     Heartbeat,
     HeartbeatAnswered,
     JournalPosition,
+    LastReceipt,
+    LastReceiptRequest,
     MessageRefusal,
     OfflineAcceptance,
     Outcome,
     PostedOffline,
+    ProductSold,
     Reason,
+    Refund,
+    Refunded,
     Reply,
     Request,
     SaleLine,
+    SaleName,
+    ShiftReport,
+    ShiftReportRequest,
     SignedIn,
     SignedOut,
     SignIn,
@@ -78,6 +88,8 @@ sale = (
         "scanned_at_ms": counts,
     }
 )
+sale_names = st.builds(SaleName, slugs, keys)
+refund: dict[str, Any] = {"sale": sale_names, "amount": st.none() | money}
 requests: st.SearchStrategy[Request] = st.one_of(
     st.builds(SignIn, **envelope, badge=tokens, sealed_pin=tokens.map(lambda text: text[:200])),
     st.builds(SignOut, **envelope, session_id=keys),
@@ -85,6 +97,19 @@ requests: st.SearchStrategy[Request] = st.one_of(
     st.builds(Deduct, **sale),
     st.builds(OfflineAcceptance, **sale, accepted_at_ms=counts),
     st.builds(Cancel, **envelope, **place),
+    st.builds(Refund, **envelope, **place, **refund, approval_id=st.none() | keys),
+    st.builds(
+        Approve,
+        **envelope,
+        **refund,
+        session_id=keys,
+        event_id=slugs,
+        stall_id=slugs,
+        badge=tokens,
+        sealed_pin=tokens.map(lambda text: text[:200]),
+    ),
+    st.builds(LastReceiptRequest, **envelope, session_id=keys),
+    st.builds(ShiftReportRequest, **envelope, session_id=keys),
     st.builds(
         Heartbeat, **envelope, policy_version=versions, firmware=texts, queue=counts, printer=texts
     ),
@@ -98,6 +123,24 @@ outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(Cancelled, st.none() | money),
     st.builds(UnderReview, texts),
     st.builds(Declined, st.sampled_from(Reason), st.none() | money),
+    st.builds(Refunded, texts, money, counts, money, texts, counts),
+    st.builds(ApprovalGranted, keys, money, counts),
+    st.builds(LastReceipt, sale_names, texts, money, counts, lines, counts, st.none() | money),
+    st.builds(
+        ShiftReport,
+        currency=st.just("EUR"),
+        since_ms=counts,
+        sales=counts,
+        sales_in_cents=counts,
+        offline=counts,
+        offline_in_cents=counts,
+        refunds=counts,
+        refunds_in_cents=counts,
+        net_in_cents=st.integers(-(10**9), 10**9),
+        products=st.lists(
+            st.builds(ProductSold, st.integers(1, 9999), counts, counts), max_size=5
+        ).map(tuple),
+    ),
     st.builds(HeartbeatAnswered, counts, versions),
 )
 replies = st.builds(
@@ -166,7 +209,7 @@ def test_a_message_that_names_no_version_is_refused() -> None:
 @given(requests, st.data())
 def test_a_missing_or_an_unknown_field_is_refused(request: Request, data: st.DataObject) -> None:
     whole: dict[str, Any] = json.loads(encode(request))
-    optional = {"lines"}
+    optional = {"lines", "approval_id"} | ({"amount"} if "sale" in whole else set[str]())
     name = data.draw(st.sampled_from(sorted(set(whole) - optional)))
     without = {key: value for key, value in whole.items() if key != name}
     for changed in (without, whole | {"surprise": 1}):
@@ -275,6 +318,71 @@ def test_what_makes_a_sale_the_same_sale() -> None:
     assert base not in digests
 
 
+def ask_back(**changes: Any) -> Refund:
+    fields: dict[str, Any] = {
+        name: getattr(deduct(), name) for name in Cancel.__struct_fields__
+    } | {"sale": SaleName("bar-2", "s" * 22)}
+    return Refund(**(fields | changes))
+
+
+def ask_supervisor(**changes: Any) -> Approve:
+    secret: dict[str, Any] = {"badge": "secret-badge", "sealed_pin": "sealed"}
+    fields: dict[str, Any] = {
+        name: getattr(ask_back(), name) for name in Approve.__struct_fields__ if name not in secret
+    }
+    return Approve(**(fields | secret | changes))
+
+
+def test_what_makes_a_refund_the_same_refund() -> None:
+    base = ask_back().content().digest()
+    resumed = ask_back(sent_at_ms=99, entry=7, session_id="t" * 22)
+    assert resumed.content().digest() == base
+    others = [
+        ask_back(amount=Money(500, "EUR")),
+        ask_back(amount=Money(500, "CHF")),
+        ask_back(event_id="other"),
+        ask_back(stall_id="other"),
+        ask_back(approval_id="a" * 22),
+        ask_back(sale=SaleName("bar-3", "s" * 22)),
+        ask_back(sale=SaleName("bar-2", "t" * 22)),
+        ask_supervisor(),
+        ask_supervisor(amount=Money(500, "EUR")),
+    ]
+    digests = {each.content().digest() for each in others}
+    assert len(digests) == len(others)
+    assert base not in digests
+
+
+def test_a_supervisors_badge_and_pin_stay_out_of_what_is_printed() -> None:
+    assert "secret-badge" not in repr(ask_supervisor())
+    assert "sealed" not in repr(ask_supervisor())
+
+
+def test_the_longest_shift_report_fits_its_bound() -> None:
+    most = 2**50
+    report = ShiftReport(
+        currency="EUR",
+        since_ms=most,
+        sales=most,
+        sales_in_cents=most,
+        offline=most,
+        offline_in_cents=most,
+        refunds=most,
+        refunds_in_cents=most,
+        net_in_cents=-(10**12),
+        products=tuple(ProductSold(9999, most, most) for _ in range(messages.SHIFT_PRODUCTS_MAX)),
+    )
+    reply = Reply(
+        device_id="bar-1",
+        key="k" * 64,
+        answers="shift_report",
+        request_hash="h" * 43,
+        answered_at_ms=most,
+        outcome=report,
+    )
+    assert len(encode(reply)) < PAYLOAD_BYTES_MAX
+
+
 def test_an_offline_acceptance_of_the_same_sale_has_the_same_content() -> None:
     one = deduct()
     fields: dict[str, Any] = msgspec.structs.asdict(one) | {"accepted_at_ms": 3}
@@ -309,6 +417,9 @@ def test_identities_keep_their_types() -> None:
     request = deduct()
     assert (request.device, request.idempotency_key) == ("bar-1", "k" * 22)
     assert (request.correlation, request.session) == ("c" * 22, "s" * 22)
+    refund = ask_back()
+    assert refund.correlation == "c" * 22
+    assert (refund.sale.device, refund.sale.idempotency_key) == ("bar-2", "s" * 22)
 
 
 def test_a_line_knows_its_total() -> None:
