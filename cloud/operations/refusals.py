@@ -31,7 +31,9 @@ class Code(StrEnum):
     KEY_NOT_PREPARED = "key_not_prepared"
     KEY_NOT_KNOWN_YET = "key_not_known_yet"
     PAYMENT_UNKNOWN = "payment_unknown"
+    PAYMENT_REFUSED = "payment_refused"
     AMOUNT_DIFFERS = "amount_differs"
+    CAME_TOO_EARLY = "came_too_early"
     PAYMENTS_OFF = "payments_off"
     PROVIDER_UNREACHABLE = "provider_unreachable"
 

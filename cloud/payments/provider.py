@@ -12,6 +12,10 @@ class ProviderUnreachableError(Exception):
     """The provider gave no answer: nothing is known, and the same call may be made again."""
 
 
+class CheckoutRefusedError(Exception):
+    """The provider will not open this checkout: there is none, and nobody can have paid there."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckoutRequest:
     payment_id: str
@@ -19,6 +23,8 @@ class CheckoutRequest:
     amount: Money
     return_url: str
     """Where the provider sends the attendee afterwards, paid or not."""
+    opened_at: datetime | None = None
+    """When it was first asked for: what a provider's own time limit counts from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ class CheckoutStatus:
     state: CheckoutState
     amount: Money
     """What it was opened for."""
+    charge: str | None = None
+    """What the provider calls the money itself, once it was paid."""
 
 
 class RefundState(StrEnum):
@@ -88,13 +96,26 @@ class ProviderEvent:
     event_id: str
     kind: EventKind
     reference: str
-    """Of the checkout."""
+    """Of the checkout; or of the charge, where the provider names no more than that."""
     amount: Money
     """Paid, refunded or disputed."""
     refund_id: str | None = None
     """Ours, where the event is about a refund that we asked for."""
     about: str | None = None
     """The provider's name for the refund or the dispute: each counts once."""
+    charge: str | None = None
+    """What the provider calls the money itself, where it was just paid."""
+    payment_id: str | None = None
+    """Ours, where the provider says it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unconcerning:
+    """A webhook whose signature holds, about nothing that moves money here."""
+
+    provider: str
+    event_id: str
+    type: str
 
 
 class WebhookRefusal(StrEnum):
@@ -111,7 +132,10 @@ class CardProvider(Protocol):
     def name(self) -> str: ...
 
     def open_checkout(self, request: CheckoutRequest) -> Checkout:
-        """A page of the provider's for this payment. Raises ProviderUnreachableError."""
+        """A page of the provider's for this payment.
+
+        Raises ProviderUnreachableError, CheckoutRefusedError.
+        """
         ...
 
     def look_up(self, reference: str) -> CheckoutStatus:
@@ -135,6 +159,6 @@ class CardProvider(Protocol):
 
     def read_webhook(
         self, body: bytes, signature: str, now: datetime
-    ) -> ProviderEvent | WebhookRefusal:
+    ) -> ProviderEvent | Unconcerning | WebhookRefusal:
         """What the provider says, where it is the provider who says it, just now."""
         ...

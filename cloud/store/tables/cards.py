@@ -28,8 +28,11 @@ payments = Table(
     Column("provider", String(40), nullable=False),
     # Known once the provider was called; the row is committed before that.
     Column("provider_reference", String(200)),
-    # Where the provider's own page takes the card.
+    # What it calls the money itself, known once it was paid: refunds and disputes may name no more.
+    Column("provider_charge", String(200)),
+    # Where the provider's own page takes the card, and where that sends the attendee afterwards.
     Column("checkout_url", Text),
+    Column("return_url", Text),
     Column("state", String(12), nullable=False),
     Column("idempotency_key", KEY, nullable=False),
     Column("transaction_id", Uuid),
@@ -74,6 +77,8 @@ Index(
     sqlite_where=payments.c.poll_at.is_not(None),
     postgresql_where=payments.c.poll_at.is_not(None),
 )
+
+Index("uq_payments_provider_charge", payments.c.provider, payments.c.provider_charge, unique=True)
 
 # Money on its way back to a card: a row before the provider is called, its id the provider's key.
 card_refunds = Table(

@@ -5,6 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
+from uuid_utils.compat import uuid7
 
 from cloud.store.append_only import refuse_changes
 
@@ -13,6 +14,23 @@ down_revision = "0001"
 
 _TIME: Final = sa.DateTime(timezone=True)
 _JSON: Final = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+_WALLETS: Final = sa.table(
+    "credit_wallets",
+    sa.column("user_id", sa.Uuid()),
+    sa.column("currency", sa.String()),
+    sa.column("offline_frozen", sa.Boolean()),
+    sa.column("updated_at", _TIME),
+)
+_RECORDS: Final = sa.table(
+    "audit_records",
+    sa.column("id", sa.Uuid()),
+    sa.column("at", _TIME),
+    sa.column("actor", sa.String()),
+    sa.column("action", sa.String()),
+    sa.column("outcome", sa.String()),
+    sa.column("user_id", sa.Uuid()),
+    sa.column("subject", sa.String()),
+)
 _NOW_APPEND_ONLY: Final = ("audit_leaves", "audit_checkpoints", "audit_epochs")
 
 
@@ -49,6 +67,11 @@ def _change_tables() -> None:
     )
     op.add_column("payments", sa.Column("event_id", sa.String(length=40), nullable=True))
     op.add_column("payments", sa.Column("order_id", sa.Uuid(), nullable=True))
+    op.add_column("payments", sa.Column("return_url", sa.Text(), nullable=True))
+    op.add_column("payments", sa.Column("provider_charge", sa.String(length=200), nullable=True))
+    op.create_index(
+        "uq_payments_provider_charge", "payments", ["provider", "provider_charge"], unique=True
+    )
     op.execute(
         "ALTER TABLE payments ADD COLUMN refunded_in_cents BIGINT DEFAULT 0 NOT NULL "
         "CONSTRAINT ck_payments_refunded_within_amount "
@@ -84,6 +107,14 @@ def _change_tables() -> None:
     with op.batch_alter_table("review_entries") as entries:
         entries.add_column(sa.Column("resolution_reason", sa.String(length=200), nullable=True))
         entries.alter_column("request", existing_type=sa.LargeBinary(), nullable=True)
+    # From now on a wallet's time is its newest transaction's.
+    op.execute(
+        "UPDATE credit_wallets SET updated_at = (SELECT max(t.created_at) FROM credit_transactions t"
+        " WHERE t.user_id = credit_wallets.user_id AND t.currency = credit_wallets.currency)"
+        " WHERE EXISTS (SELECT 1 FROM credit_transactions t"
+        " WHERE t.user_id = credit_wallets.user_id AND t.currency = credit_wallets.currency)"
+    )
+    _record_frozen_wallets()
     # Nothing was ever written there.
     op.drop_table("http_outcomes")
     op.create_table(
@@ -98,6 +129,28 @@ def _change_tables() -> None:
         sa.PrimaryKeyConstraint("actor", "key", name=op.f("pk_http_outcomes")),
         sqlite_with_rowid=False,
     )
+
+
+def _record_frozen_wallets() -> None:
+    """From now on a frozen wallet has a record that says so; these were frozen without one."""
+    connection = op.get_bind()
+    frozen = connection.execute(
+        sa.select(_WALLETS.c.user_id, _WALLETS.c.currency, _WALLETS.c.updated_at).where(
+            _WALLETS.c.offline_frozen
+        )
+    )
+    for user_id, currency, at in frozen.all():
+        connection.execute(
+            _RECORDS.insert().values(
+                id=uuid7(),
+                at=at,
+                actor="system:migration",
+                action="wallet_frozen",
+                outcome="done",
+                user_id=user_id,
+                subject=currency,
+            )
+        )
 
 
 def _create_tables() -> None:
