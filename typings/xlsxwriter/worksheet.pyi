@@ -1,0 +1,16 @@
+from datetime import datetime
+
+from xlsxwriter.format import Format
+
+class Worksheet:
+    def freeze_panes(self, row: int, col: int) -> int: ...
+    def set_column(self, first_col: int, last_col: int, width: float) -> int: ...
+    def write_string(
+        self, row: int, col: int, string: str, cell_format: Format | None = None
+    ) -> int: ...
+    def write_number(
+        self, row: int, col: int, number: float, cell_format: Format | None = None
+    ) -> int: ...
+    def write_datetime(
+        self, row: int, col: int, date: datetime, cell_format: Format | None = None
+    ) -> int: ...
