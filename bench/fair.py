@@ -19,6 +19,7 @@ from uuid_utils import uuid7
 
 from cloud.keys import KeyRing
 from cloud.store.database import Database
+from cloud.store.records import await_tree
 from cloud.store.tables import (
     credit_transactions,
     credit_wallets,
@@ -255,6 +256,9 @@ def _policy(keys: KeyRing, now: datetime, until: datetime, appliance: Appliance)
 def _lay_wallets(connection: Connection, now: datetime, balances: list[tuple[str, int]]) -> None:
     """Users with wallets, each of whose balances is one purchase."""
     ids = [UUID(str(uuid7())) for _ in balances]
+    purchases = [UUID(str(uuid7())) for _ in balances]
+    pairs = zip(ids, purchases, strict=True)
+    await_tree(connection, transactions=[(str(user_id), str(each)) for user_id, each in pairs])
     _fill(
         connection,
         users,
@@ -269,7 +273,7 @@ def _lay_wallets(connection: Connection, now: datetime, balances: list[tuple[str
         *(
             {
                 "user_id": user_id,
-                "id": UUID(str(uuid7())),
+                "id": purchase_id,
                 "type": "Purchase",
                 "direction": "in",
                 "amount_in_cents": balance_in_cents,
@@ -280,7 +284,9 @@ def _lay_wallets(connection: Connection, now: datetime, balances: list[tuple[str
                 "created_at": now,
                 "created_by": "system:bench",
             }
-            for user_id, (payer, balance_in_cents) in zip(ids, balances, strict=True)
+            for user_id, purchase_id, (payer, balance_in_cents) in zip(
+                ids, purchases, balances, strict=True
+            )
         ),
     )
     _fill(

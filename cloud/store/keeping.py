@@ -5,17 +5,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import Connection, bindparam, update
-from uuid_utils import uuid7
 
 from cloud.ledger.decide import Decided
 from cloud.ledger.decisions import Decision, Flag
 from cloud.ledger.facts import DeviceKey, Facts, KnownKey, Presented
 from cloud.store.postings import write_postings
+from cloud.store.records import AuditRow, write_audit_records
 from cloud.store.rows import in_one_go, insert_rows
 from cloud.store.tables import (
-    audit_records,
     devices,
     outcomes,
     review_entries,
@@ -33,21 +31,6 @@ from protocol.messages import (
 
 SPENT_TOKENS_KEPT: Final = timedelta(hours=48)
 """Past a token's `exp`: longer than any upload is posted without a person (24 h)."""
-
-
-class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One record of the audit log; see `tables.audit_records`."""
-
-    at: datetime
-    actor: str
-    action: str
-    outcome: str
-    device_id: str | None = None
-    event_id: str | None = None
-    user_id: str | None = None
-    subject: str | None = None
-    request_hash: str | None = None
-    detail: Mapping[str, Any] | None = None
 
 
 def keep_decided(
@@ -73,15 +56,6 @@ def keep_decided(
         _keep_keys(connection, facts, keys)
         _keep_spent_tokens(connection, decisions)
         write_audit_records(connection, rows)
-
-
-def write_audit_records(connection: Connection, rows: Sequence[AuditRow]) -> None:
-    insert_rows(
-        connection,
-        audit_records,
-        ("id", *AuditRow.__struct_fields__),
-        [(str(uuid7()), *msgspec.structs.astuple(each)) for each in rows],
-    )
 
 
 _Keys = Mapping[DeviceKey, tuple[Presented, KnownKey]]

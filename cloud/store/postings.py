@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import (
@@ -12,15 +13,21 @@ from sqlalchemy import (
     Executable,
     String,
     Uuid,
-    bindparam,
+    case,
     update,
 )
 from sqlalchemy.sql.selectable import FromClause
+from sqlalchemy.types import TypeEngine
 
 from cloud.ledger.postings import Posting, Wallet
 from cloud.store.locks import WalletKey
+from cloud.store.records import AuditRow, await_tree, write_audit_records
 from cloud.store.rows import BatchStatement, insert_rows
 from cloud.store.tables import UtcTime, credit_transactions, credit_wallets
+
+LEDGER: Final = "system:ledger"
+WALLET_FROZEN: Final = "wallet_frozen"
+WALLET_RELEASED: Final = "wallet_released"
 
 
 def write_postings(
@@ -35,24 +42,71 @@ def write_postings(
     `before` is what `lock_wallets` returned: a wallet missing there is inserted. Raises
     sqlalchemy.exc.IntegrityError where someone else inserted it meanwhile, or where a posting
     breaks one of the ledger's unique rules.
+
+    What a wallet's row says follows from what was written down elsewhere, so `reconcile` can tell
+    whether anyone else wrote there: the time is its newest transaction's, and a wallet frozen or
+    released (here or by `freeze_wallet`) leaves a record.
     """
     if not postings:
         return
     insert_rows(connection, credit_transactions, _COLUMNS, [_row(each) for each in postings])
-    touched = {(each.user_id, each.amount.currency) for each in postings}
-    changed = [_wallet_row(key, after[key]) for key in touched if key in before]
-    _UPDATE_WALLETS.write(connection, changed, updated_at=now)
+    await_tree(connection, transactions=[(each.user_id, each.id) for each in postings])
+    newest: dict[WalletKey, datetime] = {}
+    for each in postings:
+        key = each.user_id, each.amount.currency
+        newest[key] = max(each.created_at, newest.get(key, each.created_at))
+    rows = {key: _wallet_row(key, after[key], at) for key, at in newest.items()}
+    _UPDATE_WALLETS.write(connection, [row for key, row in rows.items() if key in before])
     insert_rows(
         connection,
         credit_wallets,
-        ("user_id", "currency", "balance_in_cents", "offline_frozen", "updated_at"),
-        [(*_wallet_row(key, after[key]), now) for key in touched if key not in before],
+        tuple(_WALLET_COLUMNS),
+        [row for key, row in rows.items() if key not in before],
+    )
+    write_audit_records(
+        connection,
+        [
+            _frozen_record(key, after[key].offline_frozen, LEDGER, now)
+            for key in newest
+            if after[key].offline_frozen is not (key in before and before[key].offline_frozen)
+        ],
     )
 
 
-def _wallet_row(key: WalletKey, wallet: Wallet) -> tuple[str, str, int, bool]:
+def freeze_wallet(
+    connection: Connection, wallet: Wallet, frozen: bool, *, actor: str, now: datetime
+) -> None:
+    """No offline allowance from now on, or allowance again; the wallet is locked and has a row.
+
+    A freeze that comes with a posting needs no call: `write_postings` sees it in `after`.
+    """
+    if wallet.offline_frozen is frozen:
+        return
+    key = wallet.user_id, wallet.balance.currency
+    connection.execute(
+        update(credit_wallets)
+        .where(
+            credit_wallets.c.user_id == UUID(wallet.user_id),
+            credit_wallets.c.currency == wallet.balance.currency,
+        )
+        .values(offline_frozen=frozen)
+    )
+    write_audit_records(connection, [_frozen_record(key, frozen, actor, now)])
+
+
+def _frozen_record(key: WalletKey, frozen: bool, actor: str, now: datetime) -> AuditRow:
     user_id, currency = key
-    return user_id, currency, wallet.balance.amount_in_cents, wallet.offline_frozen
+    action = WALLET_FROZEN if frozen else WALLET_RELEASED
+    return AuditRow(
+        at=now, actor=actor, action=action, outcome="done", user_id=user_id, subject=currency
+    )
+
+
+def _wallet_row(
+    key: WalletKey, wallet: Wallet, at: datetime
+) -> tuple[str, str, int, bool, datetime]:
+    user_id, currency = key
+    return user_id, currency, wallet.balance.amount_in_cents, wallet.offline_frozen, at
 
 
 def _row(posting: Posting) -> tuple[Any, ...]:
@@ -112,17 +166,20 @@ def _update_wallets(wanted: FromClause) -> Executable:
         .values(
             balance_in_cents=wanted.c.balance_in_cents,
             offline_frozen=wanted.c.offline_frozen,
-            updated_at=bindparam("updated_at", type_=UtcTime),
+            # What came first may be posted last: the newest time stays.
+            updated_at=case(
+                (credit_wallets.c.updated_at > wanted.c.updated_at, credit_wallets.c.updated_at),
+                else_=wanted.c.updated_at,
+            ),
         )
     )
 
 
-_UPDATE_WALLETS: Final = BatchStatement(
-    {
-        "user_id": Uuid(),
-        "currency": String(3),
-        "balance_in_cents": BigInteger(),
-        "offline_frozen": Boolean(),
-    },
-    _update_wallets,
-)
+_WALLET_COLUMNS: Final[dict[str, TypeEngine[Any]]] = {
+    "user_id": Uuid(),
+    "currency": String(3),
+    "balance_in_cents": BigInteger(),
+    "offline_frozen": Boolean(),
+    "updated_at": UtcTime(),
+}
+_UPDATE_WALLETS: Final = BatchStatement(_WALLET_COLUMNS, _update_wallets)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any, Final
 from uuid import UUID
@@ -108,11 +108,19 @@ class BatchStatement:
 
     def _for_json(self, row: Sequence[Any]) -> list[Any]:
         return [
-            uuid_text(value).replace("-", "")
-            if value is not None and isinstance(kind, Uuid)
-            else value
+            _as_sqlite_has_it(value, kind)
             for value, kind in zip(row, self._columns.values(), strict=True)
         ]
+
+
+def _as_sqlite_has_it(value: Any, kind: TypeEngine[Any]) -> Any:
+    if value is None:
+        return None
+    if isinstance(kind, Uuid):
+        return uuid_text(value).replace("-", "")
+    if isinstance(kind, UtcTime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return value
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from cloud.operations.opening import Arrived
 from cloud.operations.pos import Answer, Desk, SignedReply, answer_batch
 from cloud.store.database import Database, migrate
 from cloud.store.locks import lock_devices
+from cloud.store.records import await_tree
 from cloud.store.tables import (
     audit_records,
     badges,
@@ -286,10 +287,12 @@ class Floor:
                         updated_at=now,
                     )
                 )
+                purchase_id = uuid7()
+                await_tree(connection, transactions=[(str(user_id), str(purchase_id))])
                 connection.execute(
                     insert(credit_transactions).values(
                         user_id=user_id,
-                        id=uuid7(),
+                        id=purchase_id,
                         type="Purchase",
                         direction="in",
                         amount_in_cents=balance_in_cents,

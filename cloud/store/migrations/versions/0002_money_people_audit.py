@@ -109,7 +109,8 @@ def _change_tables() -> None:
         entries.alter_column("request", existing_type=sa.LargeBinary(), nullable=True)
     # From now on a wallet's time is its newest transaction's.
     op.execute(
-        "UPDATE credit_wallets SET updated_at = (SELECT max(t.created_at) FROM credit_transactions t"
+        "UPDATE credit_wallets SET updated_at ="
+        " (SELECT max(t.created_at) FROM credit_transactions t"
         " WHERE t.user_id = credit_wallets.user_id AND t.currency = credit_wallets.currency)"
         " WHERE EXISTS (SELECT 1 FROM credit_transactions t"
         " WHERE t.user_id = credit_wallets.user_id AND t.currency = credit_wallets.currency)"
