@@ -11,10 +11,21 @@ from typing import Final, Literal
 
 import msgspec
 
-from device.till.entries import Entry, EpochBegan, decode, encode, key_of, kind_of
+from device.till.contents import AskToCancel, AskToPostAgain
+from device.till.entries import (
+    Entry,
+    EpochBegan,
+    SaleAnswered,
+    SaleCancelled,
+    SaleOpened,
+    decode,
+    encode,
+    key_of,
+    kind_of,
+)
 from device.till.standing import Standing
 from protocol.encoding import to_base64url
-from protocol.messages import JournalPosition
+from protocol.messages import Approved, JournalPosition
 
 FILE_NAME: Final = "journal.db"
 CHECKPOINT_ENTRIES: Final = 200
@@ -169,6 +180,32 @@ class Journal:
         sale = self.standing.sale(key)
         return 0 if sale is None else sale.number
 
+    def recall(self, from_entry: int) -> tuple[AskToPostAgain | AskToCancel, ...]:
+        """The decided sales that were opened at `from_entry` or later, as they are said again.
+
+        Raises JournalFault.
+        """
+        if self._connection is None:
+            raise JournalFault("not open")
+        opened: dict[str, tuple[int, SaleOpened]] = {}
+        again: dict[str, AskToPostAgain | AskToCancel] = {}
+        try:
+            for _, number, _, body in _rows(self._connection, from_entry):
+                match decode(body):
+                    case SaleOpened() as sale:
+                        opened[sale.key] = (number, sale)
+                    case SaleAnswered(key=key, outcome=Approved(), token=token) if key in opened:
+                        number_of_sale, sale = opened[key]
+                        again[key] = AskToPostAgain(sale, number_of_sale, token)
+                    case SaleCancelled(key=key) if key in opened:
+                        again[key] = AskToCancel(opened[key][1])
+                    case _:
+                        pass
+        except sqlite3.Error as error:
+            self.close()
+            raise JournalFault(_name(error)) from error
+        return tuple(again.values())
+
     def rest(self) -> None:
         """Between sales: fold a long write-ahead log into the file, so that no sale pays for it.
 
@@ -266,8 +303,13 @@ def _read(connection: sqlite3.Connection) -> Chain:
     return chain or Chain.of("not-opened-so-far")
 
 
-def _rows(connection: sqlite3.Connection) -> Iterator[tuple[str, int, bytes, bytes]]:
-    yield from connection.execute("SELECT epoch, number, head, body FROM entries ORDER BY number")
+def _rows(
+    connection: sqlite3.Connection, from_entry: int = 0
+) -> Iterator[tuple[str, int, bytes, bytes]]:
+    yield from connection.execute(
+        "SELECT epoch, number, head, body FROM entries WHERE number >= ? ORDER BY number",
+        (from_entry,),
+    )
 
 
 def _fsync_folder(folder: Path) -> None:

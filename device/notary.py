@@ -8,11 +8,13 @@ from device.till.contents import (
     AskForHeartbeat,
     AskToCancel,
     AskToDeduct,
+    AskToPostAgain,
     AskToSignIn,
     AskToSignOut,
     Content,
     kind_of,
 )
+from device.till.entries import SaleOpened
 from protocol.ids import IdempotencyKey
 from protocol.messages import (
     Cancel,
@@ -22,6 +24,7 @@ from protocol.messages import (
     MessageRefusal,
     Reply,
     Request,
+    Resubmission,
     SaleLine,
     SignedIn,
     SignIn,
@@ -138,10 +141,7 @@ class Notary:
                     entry=at.entry,
                     correlation_id=sale.correlation_id,
                     amount=sale.amount,
-                    lines=tuple(
-                        SaleLine(each.product, each.quantity, each.unit_price_in_cents)
-                        for each in sale.lines
-                    ),
+                    lines=_lines(sale),
                     wallet_qr=content.wallet_qr,
                     scanned_at_ms=content.scanned_at_ms,
                 )
@@ -158,6 +158,21 @@ class Notary:
                     entry=at.entry,
                     correlation_id=sale.correlation_id,
                 )
+            case AskToPostAgain(sale=sale):
+                return Resubmission(
+                    device_id=device_id,
+                    key=sale.key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    session_id=sale.session_id,
+                    event_id=sale.event_id,
+                    stall_id=sale.stall_id,
+                    policy_version=sale.policy_version,
+                    entry=content.number,
+                    correlation_id=sale.correlation_id,
+                    lines=_lines(sale),
+                    reply=content.token,
+                )
             case AskForHeartbeat():
                 return Heartbeat(
                     device_id=device_id,
@@ -167,7 +182,14 @@ class Notary:
                     policy_version=content.policy_version,
                     firmware=at.firmware,
                     queue=content.queue,
+                    resent_for=content.resent_for,
                     printer=at.printer,
                 )
             case _:
                 assert_never(content)
+
+
+def _lines(sale: SaleOpened) -> tuple[SaleLine, ...]:
+    return tuple(
+        SaleLine(each.product, each.quantity, each.unit_price_in_cents) for each in sale.lines
+    )

@@ -33,6 +33,7 @@ from device.till.events import (
     QrSeen,
     ReplyArrived,
     RequestSigned,
+    SettledRecalled,
     Tick,
 )
 from device.till.machine import step
@@ -245,12 +246,26 @@ class Runtime:
                 return self._write(entries)
             case do.OpenJournal():
                 return self._open_journal()
+            case do.RecallSettled(restore_id=restore_id, from_entry=from_entry):
+                return self._recall(restore_id, from_entry)
             case do.SendRequest():
                 return self._send(effect)
             case do.SendAgain(request_hash=request_hash, expiry_s=expiry_s):
                 self._wire.publish(self._sent[request_hash], expiry_s)
             case do.Reconnect():
                 self._wire.drop()
+            case do.ShowLight() | do.MakeSound() | do.Print() | do.Look():
+                self._move(effect)
+            case do.AccountForSale():
+                self._account(effect)
+            case do.Note(what=what, key=key, detail=detail):
+                _log.info(what, key=key, detail=detail)
+            case _:
+                assert_never(effect)
+        return None
+
+    def _move(self, effect: do.ShowLight | do.MakeSound | do.Print | do.Look) -> None:
+        match effect:
             case do.ShowLight(light=light):
                 self._parts.lamp.show(light)
                 self._lit_at = self._clock()
@@ -260,13 +275,8 @@ class Runtime:
                 self._parts.printer.print(slip)
             case do.Look(looking=looking):
                 self._parts.scanner.look(looking)
-            case do.AccountForSale():
-                self._account(effect)
-            case do.Note(what=what, key=key, detail=detail):
-                _log.info(what, key=key, detail=detail)
             case _:
                 assert_never(effect)
-        return None
 
     def _write(self, entries: tuple[Entry, ...]) -> JournalFailed | None:
         began_at = self._clock()
@@ -303,6 +313,14 @@ class Runtime:
             session = self._notary.open_session(standing.session.token)
         zone = UTC if policy is None else _zone(policy.timezone)
         return JournalOpened(standing, policy, zone, session)
+
+    def _recall(self, restore_id: str, from_entry: int) -> SettledRecalled | None:
+        try:
+            return SettledRecalled(restore_id, self._journal.recall(from_entry))
+        except JournalFault as fault:
+            # Asked for again with the next heartbeat.
+            _log.error("journal_fault", fault=str(fault))
+            return None
 
     def _send(self, effect: do.SendRequest) -> RequestSigned:
         began_at = self._clock()

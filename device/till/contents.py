@@ -50,13 +50,28 @@ class AskToCancel:
 
 
 @dataclass(frozen=True)
+class AskToPostAgain:
+    """A settled sale with the cloud's own signed reply, for a cloud that lost it."""
+
+    sale: SaleOpened
+    number: int
+    """Of the sale's own journal entry."""
+    token: str = field(repr=False)
+
+    @property
+    def key(self) -> str:
+        return self.sale.key
+
+
+@dataclass(frozen=True)
 class AskForHeartbeat:
     key: str
     policy_version: int
     queue: int
+    resent_for: str = ""
 
 
-Content = AskToSignIn | AskToSignOut | AskToDeduct | AskToCancel | AskForHeartbeat
+Content = AskToSignIn | AskToSignOut | AskToDeduct | AskToCancel | AskToPostAgain | AskForHeartbeat
 
 
 def kind_of(content: Content) -> str:
@@ -70,6 +85,8 @@ def kind_of(content: Content) -> str:
             return "deduct"
         case AskToCancel():
             return "cancel"
+        case AskToPostAgain():
+            return "resubmission"
         case AskForHeartbeat():
             return "heartbeat"
         case _:

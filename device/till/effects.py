@@ -24,6 +24,14 @@ class OpenJournal:
 
 
 @dataclass(frozen=True)
+class RecallSettled:
+    """Read what was settled from this entry on; the till hears `SettledRecalled`."""
+
+    restore_id: str
+    from_entry: int
+
+
+@dataclass(frozen=True)
 class SendRequest:
     """Sign it, publish it if the link is up, and report `RequestSigned`."""
 
@@ -88,6 +96,7 @@ class Note:
 Effect = (
     Journal
     | OpenJournal
+    | RecallSettled
     | SendRequest
     | SendAgain
     | Reconnect

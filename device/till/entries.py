@@ -119,6 +119,12 @@ class MessageClosed(_Entry, frozen=True, tag="message_closed"):
     token: str
 
 
+class Resent(_Entry, frozen=True, tag="resent"):
+    """After this restore of the cloud's database everything it may have lost was said again."""
+
+    restore_id: str
+
+
 Entry = (
     EpochBegan
     | PolicyTaken
@@ -131,6 +137,7 @@ Entry = (
     | LightShown
     | SaleKept
     | MessageClosed
+    | Resent
 )
 
 _DECODER: Final[msgspec.json.Decoder[Entry]] = msgspec.json.Decoder(Entry)
@@ -153,7 +160,7 @@ def kind_of(entry: Entry) -> str:
 def key_of(entry: Entry) -> str:
     """The idempotency key an entry is about; empty where there is none."""
     match entry:
-        case EpochBegan() | PolicyTaken() | SessionBegan():
+        case EpochBegan() | PolicyTaken() | SessionBegan() | Resent():
             return ""
         case SessionEnded(key=key):
             return key or ""

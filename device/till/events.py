@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
+from device.till.contents import AskToCancel, AskToPostAgain
 from device.till.entries import Entry
 from device.till.standing import Standing
 from protocol.ids import CorrelationId, IdempotencyKey
@@ -39,6 +40,14 @@ class JournalFailed:
     """
 
     entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class SettledRecalled:
+    """What the journal says was settled: each sale with the cloud's reply, or cancelled."""
+
+    restore_id: str
+    settled: tuple[AskToPostAgain | AskToCancel, ...]
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,7 @@ class Tick:
 Event = (
     JournalOpened
     | JournalFailed
+    | SettledRecalled
     | PolicyArrived
     | LinkUp
     | LinkDown

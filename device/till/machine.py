@@ -12,6 +12,7 @@ any --JournalFailed--> JournalBroken --JournalOpened--> as from Starting
 from dataclasses import replace
 from typing import assert_never
 
+from device.till import resending
 from device.till.effects import Journal, MakeSound, ShowLight
 from device.till.entries import CancelReason, PolicyTaken
 from device.till.events import (
@@ -26,6 +27,7 @@ from device.till.events import (
     QrSeen,
     ReplyArrived,
     RequestSigned,
+    SettledRecalled,
     Tick,
 )
 from device.till.outbox import (
@@ -86,6 +88,7 @@ from device.till.states import (
     WaitingForPolicy,
 )
 from device.till.terms import terms_of
+from protocol.messages import HeartbeatAnswered, Resend
 
 
 def step(till: Till, event: Event, now: Now) -> Step:
@@ -124,6 +127,8 @@ def _step(till: Till, event: Event, now: Now) -> Step:
             return take_up(till, event, now)
         case JournalFailed():
             return lose(till, event, now)
+        case SettledRecalled():
+            return resending.take_up(till, event, now.monotonic_s)
         case _:
             assert_never(event)
 
@@ -189,11 +194,21 @@ def _hear(till: Till, event: ReplyArrived, now: Now) -> Step:
         case "sign_in", SigningIn() as phase:
             return hear_sign_in(till, phase, event, now)
         case "heartbeat", _:
-            return close_heartbeat(till, event, now.monotonic_s)
-        case (("cancel" | "sign_out"), _):
-            return close_posted(till, event, now.monotonic_s)
+            till, refused = close_heartbeat(till, event, now.monotonic_s)
+            if refused:
+                return till, refused
+            return resending.attend(till, _asked_to_resend(event), now.monotonic_s)
+        case (("cancel" | "sign_out" | "resubmission"), _):
+            till, closed = close_posted(till, event, now.monotonic_s)
+            till, more = resending.go_on(till, now.monotonic_s)
+            return till, (*closed, *more)
         case _:
             return till, (ignored(event),)
+
+
+def _asked_to_resend(event: ReplyArrived) -> Resend | None:
+    outcome = event.reply.outcome
+    return outcome.resend if isinstance(outcome, HeartbeatAnswered) else None
 
 
 def _tick(till: Till, now: Now) -> Step:

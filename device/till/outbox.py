@@ -7,6 +7,7 @@ from typing import Final
 from device.till.contents import (
     AskForHeartbeat,
     AskToCancel,
+    AskToPostAgain,
     AskToSignOut,
     Content,
     kind_of,
@@ -39,7 +40,7 @@ def ask(content: Content, reply_timeout_ms: int) -> SendRequest:
     return SendRequest(content, -(-reply_timeout_ms // 1000))
 
 
-def post(till: Till, content: AskToCancel | AskToSignOut, now_s: float) -> Step:
+def post(till: Till, content: AskToCancel | AskToSignOut | AskToPostAgain, now_s: float) -> Step:
     """Send it, now and again, until it is answered."""
     message = Unanswered(content, next_at=now_s + _wait_s(1))
     return replace(till, outbox=(*till.outbox, message)), (SendRequest(content),)
@@ -140,6 +141,10 @@ def close_posted(till: Till, event: ReplyArrived, now_s: float) -> Step:
     if message is None:
         return till, (ignored(event),)
     match message.content, reply.outcome:
+        case (AskToPostAgain(), _):
+            # Whatever the cloud says of it: it has heard it, and its own list has it now.
+            outbox = tuple(each for each in till.outbox if each is not message)
+            return hear(replace(till, outbox=outbox), now_s), ()
         case (AskToCancel(), Cancelled() | UnderReview()) | (
             AskToSignOut(),
             SignedOut() | Declined(),
@@ -208,7 +213,7 @@ def _beat(till: Till, now: Now) -> Step:
         heartbeat_key=key,
         heartbeat_hash=None,
     )
-    content = AskForHeartbeat(key, till.terms.policy.version, len(till.outbox))
+    content = AskForHeartbeat(key, till.terms.policy.version, len(till.outbox), till.resent_for)
     return replace(till, link=link), (SendRequest(content, int(wait_s)),)
 
 

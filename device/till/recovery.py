@@ -71,6 +71,7 @@ def take_up(till: Till, event: JournalOpened, now: Now) -> Step:
             unwritten.append(entry)
     if till.terms is None and event.policy is not None:
         till = replace(till, terms=terms_of(event.policy, event.zone))
+    till = replace(till, resent_for=till.resent_for or standing.resent_for)
     if till.session is None and standing.session is not None:
         till = replace(till, session=event.session)
     undecided = tuple(

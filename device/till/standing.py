@@ -9,6 +9,7 @@ from device.till.entries import (
     LightShown,
     MessageClosed,
     PolicyTaken,
+    Resent,
     SaleAbandoned,
     SaleAnswered,
     SaleCancelled,
@@ -51,6 +52,8 @@ class Standing:
     session: SessionBegan | None = None
     sales: tuple[OpenSale, ...] = ()
     sign_outs: tuple[OpenSignOut, ...] = ()
+    resent_for: str = ""
+    """The restore of the cloud's database after which the journal was said again."""
 
     def after(self, number: int, entry: Entry) -> "Standing":
         """The standing once entry `number` is written; an entry about no open sale changes none."""
@@ -69,10 +72,9 @@ class Standing:
                 return replace(self, session=None if mine else self.session, sign_outs=sign_outs)
             case SaleOpened():
                 return replace(self, sales=(*self.sales, OpenSale(number, entry)))
-            case SaleAnswered(key=key, outcome=Approved() as approval):
-                return self._with(key, approval=approval)
-            case SaleAnswered(key=key):
-                return self._without(key)
+            case SaleAnswered(key=key, outcome=outcome):
+                approved = isinstance(outcome, Approved)
+                return self._with(key, approval=outcome) if approved else self._without(key)
             case SaleCancelled(key=key):
                 return self._with(key, is_cancelled=True)
             case SaleAbandoned(key=key) | LightShown(key=key) | SaleKept(key=key):
@@ -83,6 +85,8 @@ class Standing:
                         each for each in self.sales if each.sale.key != key or each.is_cancelled
                     ),
                 )
+            case Resent(restore_id=restore_id):
+                return replace(self, resent_for=restore_id)
             case MessageClosed(key=key):
                 still_open = tuple(each for each in self.sign_outs if each.key != key)
                 return replace(self._without(key), sign_outs=still_open)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from device.till.contents import AskToCancel, AskToSignOut, Pin
+from device.till.contents import AskToCancel, AskToPostAgain, AskToSignOut, Pin
 from device.till.entries import Entry, SaleOpened
 from device.till.signals import Light
 from device.till.standing import OpenSale
@@ -161,10 +161,20 @@ class Link:
 class Unanswered:
     """A message that is sent again, ever more rarely, until the cloud's signed answer comes."""
 
-    content: AskToCancel | AskToSignOut
+    content: AskToCancel | AskToSignOut | AskToPostAgain
     next_at: float
     times: int = 1
     request_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Resending:
+    """The cloud came back from a backup: `rest` is to be said again, a few at a time."""
+
+    restore_id: str
+    from_entry: int
+    rest: tuple[AskToPostAgain | AskToCancel, ...] | None = None
+    """None: the journal has not been read yet."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,8 @@ class Till:
     session: SignedIn | None = None
     link: Link = field(default_factory=Link)
     outbox: tuple[Unanswered, ...] = ()
+    resending: Resending | None = None
+    resent_for: str = ""
     stray_until: float = 0.0
     """Until then a key belongs to a number whose beginning was passed over; see `pass_over`."""
 
