@@ -18,8 +18,8 @@ from cloud.courier.post_office import (
     PostOfficeAwayError,
 )
 from cloud.store.database import Database
-from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.letters import Letter, OneTimeCode, read_letter
+from cloud.store.records import AuditRow, write_audit_records
 from cloud.store.tables import letters
 
 AT_ONCE_MAX: Final = 50
@@ -116,10 +116,14 @@ def _send(
             written_at=taken.created_at,
             sender=sender,
         )
-        # No transaction is open while the server is spoken to.
-        post_office.hand_in(message, taken.to_address)
     except AddressNotUsableError:
         return _give_up(database, taken, "address not usable", clock())
+    except Exception:  # noqa: BLE001  # logged with its trace; the other letters go on
+        _log.exception("letter_met_a_bug", letter_id=str(taken.letter_id), kind=taken.kind)
+        return _put_back(database, taken, "cannot be written", clock())
+    try:
+        # No transaction is open while the server is spoken to.
+        post_office.hand_in(message, taken.to_address)
     except LetterRefusedError as error:
         return _give_up(database, taken, str(error), clock())
     except LetterDeferredError as error:

@@ -20,6 +20,8 @@ class SmtpPostOffice:
         """Raises OSError where `authorities` cannot be read."""
         self._settings = settings
         self._sender = parseaddr(settings.sender)[1]
+        # Else smtplib asks the DNS for this machine's name, and tells it.
+        self._own_name = self._sender.partition("@")[2]
         trusted = None if settings.authorities is None else str(settings.authorities)
         self._tls = ssl.create_default_context(cafile=trusted)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -66,10 +68,16 @@ class SmtpPostOffice:
         named = self._settings
         if named.security == "tls":
             connection: smtplib.SMTP = smtplib.SMTP_SSL(
-                named.host, named.port, timeout=named.deadline_s, context=self._tls
+                named.host,
+                named.port,
+                self._own_name,
+                timeout=named.deadline_s,
+                context=self._tls,
             )
         else:
-            connection = smtplib.SMTP(named.host, named.port, timeout=named.deadline_s)
+            connection = smtplib.SMTP(
+                named.host, named.port, self._own_name, timeout=named.deadline_s
+            )
         try:
             if named.security == "starttls":
                 connection.starttls(context=self._tls)
