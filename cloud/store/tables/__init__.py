@@ -12,7 +12,13 @@ from cloud.store.tables.audit import (
     audit_pending,
     audit_records,
 )
-from cloud.store.tables.cards import card_refunds, cash_outs, payments, webhook_events
+from cloud.store.tables.cards import (
+    card_disputes,
+    card_refunds,
+    cash_outs,
+    payments,
+    webhook_events,
+)
 from cloud.store.tables.columns import UtcTime, metadata
 from cloud.store.tables.devices import device_certificates, devices, policies, restores
 from cloud.store.tables.events import (
@@ -60,6 +66,7 @@ __all__ = [
     "audit_pending",
     "audit_records",
     "badges",
+    "card_disputes",
     "card_refunds",
     "cash_outs",
     "console_grants",

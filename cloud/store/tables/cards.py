@@ -120,6 +120,24 @@ Index(
     postgresql_where=card_refunds.c.order_id.is_not(None),
 )
 
+# Money that a card's bank took back (a chargeback): each counts once, and may be won.
+card_disputes = Table(
+    "card_disputes",
+    metadata,
+    Column("provider", String(40), nullable=False),
+    # The provider's name for it.
+    Column("about", String(200), nullable=False),
+    Column("payment_id", Uuid, ForeignKey("payments.id"), nullable=False, index=True),
+    Column("amount_in_cents", BigInteger, nullable=False),
+    Column("currency", CURRENCY, nullable=False),
+    Column("state", String(4), nullable=False),
+    moment("opened_at"),
+    moment("ended_at", nullable=True),
+    PrimaryKeyConstraint("provider", "about"),
+    CheckConstraint("amount_in_cents > 0", name="amount_positive"),
+    one_of("state", "open", "won"),
+)
+
 # Unspent Credits on their way back to the cards they came from.
 cash_outs = Table(
     "cash_outs",
@@ -139,9 +157,21 @@ cash_outs = Table(
     moment("created_at"),
     # From then on no appliance need have proved its queue empty.
     moment("waits_until"),
+    # When it is looked at again; none: it waits for nothing.
+    moment("look_at", nullable=True),
+    # Where nothing was posted: why not.
+    Column("ended_because", String(16)),
     moment("ended_at", nullable=True),
     UniqueConstraint("user_id", "idempotency_key"),
     one_of("state", "waiting", "posted", "paid", "reversed", "withdrawn"),
+    one_of("ended_because", "withdrawn", "wallet_frozen", "nothing_left"),
+)
+
+Index(
+    "ix_cash_outs_look_at",
+    cash_outs.c.look_at,
+    sqlite_where=cash_outs.c.look_at.is_not(None),
+    postgresql_where=cash_outs.c.look_at.is_not(None),
 )
 
 # One at a time: two would promise the same Credits twice.

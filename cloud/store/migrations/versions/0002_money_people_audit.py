@@ -324,16 +324,30 @@ def _create_tables() -> None:
         sa.Column("reversal_transaction_id", sa.Uuid(), nullable=True),
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("waits_until", _TIME, nullable=False),
+        sa.Column("look_at", _TIME, nullable=True),
+        sa.Column("ended_because", sa.String(length=16), nullable=True),
         sa.Column("ended_at", _TIME, nullable=True),
         sa.CheckConstraint(
             "state IN ('waiting', 'posted', 'paid', 'reversed', 'withdrawn')",
             name=op.f("ck_cash_outs_state_known"),
+        ),
+        sa.CheckConstraint(
+            "ended_because IN ('withdrawn', 'wallet_frozen', 'nothing_left')",
+            name=op.f("ck_cash_outs_ended_because_known"),
         ),
         sa.ForeignKeyConstraint(["user_id"], ["users.user_id"], name=op.f("fk_cash_outs_user_id")),
         sa.PrimaryKeyConstraint("cash_out_id", name=op.f("pk_cash_outs")),
         sa.UniqueConstraint(
             "user_id", "idempotency_key", name=op.f("uq_cash_outs_user_id_idempotency_key")
         ),
+    )
+    op.create_index(
+        "ix_cash_outs_look_at",
+        "cash_outs",
+        ["look_at"],
+        unique=False,
+        sqlite_where=sa.text("look_at IS NOT NULL"),
+        postgresql_where=sa.text("look_at IS NOT NULL"),
     )
     op.create_index(
         "uq_cash_outs_open",
@@ -464,6 +478,26 @@ def _create_tables() -> None:
         unique=True,
         sqlite_where=sa.text("order_id IS NOT NULL"),
         postgresql_where=sa.text("order_id IS NOT NULL"),
+    )
+    op.create_table(
+        "card_disputes",
+        sa.Column("provider", sa.String(length=40), nullable=False),
+        sa.Column("about", sa.String(length=200), nullable=False),
+        sa.Column("payment_id", sa.Uuid(), nullable=False),
+        sa.Column("amount_in_cents", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("state", sa.String(length=4), nullable=False),
+        sa.Column("opened_at", _TIME, nullable=False),
+        sa.Column("ended_at", _TIME, nullable=True),
+        sa.CheckConstraint("state IN ('open', 'won')", name=op.f("ck_card_disputes_state_known")),
+        sa.CheckConstraint("amount_in_cents > 0", name=op.f("ck_card_disputes_amount_positive")),
+        sa.ForeignKeyConstraint(
+            ["payment_id"], ["payments.id"], name=op.f("fk_card_disputes_payment_id")
+        ),
+        sa.PrimaryKeyConstraint("provider", "about", name=op.f("pk_card_disputes")),
+    )
+    op.create_index(
+        op.f("ix_card_disputes_payment_id"), "card_disputes", ["payment_id"], unique=False
     )
     op.create_table(
         "orders",
