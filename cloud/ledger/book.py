@@ -1,14 +1,20 @@
 """The facts as a batch goes on: each request sees those before it."""
 
-from cloud.ledger.decisions import Decision
+from msgspec.structs import replace
+
+from cloud.ledger.decisions import Decision, Reversed
 from cloud.ledger.facts import (
     Appliance,
+    Approval,
+    ApprovalState,
+    AskedApproval,
     DeviceKey,
     EventTerms,
     Facts,
     KnownKey,
     PolicyTerms,
     Presented,
+    RefundTerms,
     StaffSession,
 )
 from cloud.ledger.postings import Posting, Wallet, post
@@ -25,6 +31,8 @@ class Book:
         self._wallets = dict(facts.wallets)
         self._spent = set(facts.spent)
         self._ended: set[SessionId] = set()
+        self._approvals = dict(facts.refunds.approvals)
+        self._waiting = set(facts.refunds.waiting)
 
     @property
     def wallets(self) -> dict[tuple[UserId, str], Wallet]:
@@ -70,6 +78,21 @@ class Book:
     def is_spent(self, user_id: UserId, token_id: TokenId) -> bool:
         return (user_id, token_id) in self._spent
 
+    def refund_terms(self, event_id: EventId) -> RefundTerms:
+        return self._facts.refunds.terms[event_id]
+
+    def approval(self, approval_id: str) -> Approval | None:
+        return self._approvals.get(approval_id)
+
+    def is_waiting(self, asked: AskedApproval) -> bool:
+        return asked in self._waiting
+
+    def is_under_review(self, key: DeviceKey) -> bool:
+        """Whether a person has this sale before them; what this batch sends there is."""
+        return key in self._facts.refunds.under_review or (
+            key in self._reviews and key not in self._facts.reviews
+        )
+
     def enter(self, key: DeviceKey, decision: Decision) -> None:
         """Let the requests that follow see this decision."""
         if decision.key is not None:
@@ -82,8 +105,26 @@ class Book:
             self._reviews[key] = decision.review.review_id
         if decision.ended is not None:
             self._ended.add(decision.ended)
+        if decision.reversed is not None:
+            self._reverse(decision.reversed)
+        if decision.approval_used is not None:
+            used = self._approvals[decision.approval_used]
+            self._approvals[used.approval_id] = replace(used, state=ApprovalState.USED)
+        if decision.wanted is not None:
+            wanted = decision.wanted
+            self._waiting.add(
+                AskedApproval(
+                    wanted.sale.transaction_id, wanted.amount.amount_in_cents, wanted.asked_by
+                )
+            )
 
     def _post(self, posting: Posting) -> None:
         currency = posting.amount.currency
         before = self.wallet(posting.user_id, currency)
         self._wallets[posting.user_id, currency] = post(before, posting)
+
+    def _reverse(self, reversed_sale: Reversed) -> None:
+        known = self._keys[reversed_sale.key]
+        assert known.sale is not None, "what is given back was posted"
+        left = replace(known.sale, left_in_cents=reversed_sale.left_in_cents)
+        self._keys[reversed_sale.key] = replace(known, sale=left)

@@ -7,11 +7,21 @@ from typing import assert_never
 import msgspec
 
 from cloud.ledger.book import Book
-from cloud.ledger.decisions import Decision, Flag, Review, ReviewCause, Seen, SpentToken
+from cloud.ledger.decisions import (
+    Decision,
+    Flag,
+    Review,
+    ReviewCause,
+    Seen,
+    SpentToken,
+    same_answer,
+)
 from cloud.ledger.facts import Facts, KeyState, KnownKey, PostedSale, Presented
 from cloud.ledger.judging import Cleared, judge_balance, judge_deduct, judge_offline
 from cloud.ledger.postings import Direction, Posting, TransactionType, Wallet
 from cloud.ledger.receipts import short_code
+from cloud.ledger.refunds import decide_refund
+from cloud.ledger.reversals import reversal
 from protocol.ids import CorrelationId, EventId, SessionId, StallId, TransactionId, UserId
 from protocol.messages import (
     Approved,
@@ -27,6 +37,7 @@ from protocol.messages import (
     OfflineAcceptance,
     PostedOffline,
     Reason,
+    Refund,
     SignedOut,
     SignOut,
     UnderReview,
@@ -60,6 +71,8 @@ def _decide(book: Book, presented: Presented) -> Decision:
             return _decide_offline(book, presented, request)
         case Cancel() as request:
             return _decide_cancel(book, presented, request)
+        case Refund() as request:
+            return decide_refund(book, presented, request)
         case BalanceRequest() as request:
             return _show_balance(book, presented, request)
         case SignOut() as request:
@@ -77,11 +90,11 @@ def _decide_deduct(book: Book, presented: Presented, request: Deduct) -> Decisio
     same_content = known.digest == presented.digest
     match known.state:
         case KeyState.CANCELLED:
-            return _same_answer(known)
+            return same_answer(known)
         case KeyState.APPROVED | KeyState.DECLINED | KeyState.POSTED_OFFLINE if same_content:
-            return _same_answer(known)
+            return same_answer(known)
         case KeyState.REVIEW if same_content or known.digest is None:
-            return _same_answer(known)
+            return same_answer(known)
         case (
             KeyState.APPROVED
             | KeyState.DECLINED
@@ -98,7 +111,7 @@ def _decide_cancel(book: Book, presented: Presented, request: Cancel) -> Decisio
     device_key = (request.device, request.idempotency_key)
     known = book.known(device_key)
     if known is not None and known.state in {KeyState.CANCELLED, KeyState.REVIEW}:
-        return _same_answer(known)
+        return same_answer(known)
     if known is not None and known.state is KeyState.ANSWERED:
         return Decision(answer=Declined(Reason.KEY_REUSED))
     in_review = book.review_of(device_key)
@@ -131,7 +144,7 @@ def _decide_offline(book: Book, presented: Presented, request: OfflineAcceptance
     same_content = known.digest == presented.digest
     match known.state:
         case KeyState.APPROVED | KeyState.POSTED_OFFLINE if same_content:
-            return _same_answer(known)
+            return same_answer(known)
         case KeyState.DECLINED if same_content and in_review is None:
             return _post_offline(book, presented, request, (Flag.DECLINED_BEFORE,))
         case KeyState.CANCELLED:
@@ -216,6 +229,7 @@ def _posted(
         posting.event_id,
         posting.stall_id,
         posting.staff_id,
+        posting.accepted_offline_at or posting.created_at,
     )
     spent = SpentToken(posting.user_id, token.token_id, token.exp)
     return Decision(
@@ -231,20 +245,14 @@ def _posted(
 
 def _reverse(presented: Presented, request: Cancel, known: KnownKey, sale: PostedSale) -> Decision:
     given_back = Money(sale.left_in_cents, sale.amount.currency)
-    posting = Posting(
-        id=TransactionId(presented.fresh_id),
-        user_id=sale.user_id,
-        type=TransactionType.REFUND,
-        direction=Direction.IN,
-        amount=given_back,
-        reference=short_code(sale.transaction_id),
+    posting = reversal(
+        sale,
+        given_back,
+        transaction_id=TransactionId(presented.fresh_id),
         idempotency_key=request.idempotency_key,
         correlation_id=CorrelationId(request.correlation_id),
-        created_at=presented.arrived_at,
+        at=presented.arrived_at,
         created_by=f"device:{request.device_id}",
-        reversal_of=sale.transaction_id,
-        event_id=sale.event_id,
-        stall_id=sale.stall_id,
         device_id=request.device,
         staff_id=sale.staff_id,
     )
@@ -329,14 +337,6 @@ def _send_to_review(
             None if event_id is None else EventId(event_id),
         ),
         user_id=user_id,
-    )
-
-
-def _same_answer(known: KnownKey) -> Decision:
-    return Decision(
-        answer=known.answer,
-        flags=(Flag.SAME_ANSWER,),
-        user_id=None if known.sale is None else known.sale.user_id,
     )
 
 

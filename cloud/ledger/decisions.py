@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from cloud.ledger.facts import KnownKey
+from cloud.ledger.facts import DeviceKey, KnownKey, PostedSale
 from cloud.ledger.postings import Posting
 from protocol.ids import EventId, SessionId, StaffId, TokenId, UserId
 from protocol.messages import Declined, JournalPosition, Outcome, Reason
@@ -33,6 +33,10 @@ class ReviewCause(StrEnum):
     CANCELLED_BEFORE = "cancelled_before"
     """The till cancelled this very key, and now says that it sold."""
     UPLOAD_TOO_OLD = "upload_too_old"
+    NEVER_SETTLED = "never_settled"
+    """Approved, and a day later the appliance still has not said that it knows."""
+    JOURNAL_NEW_EPOCH = "journal_new_epoch"
+    """Approved, and the appliance has begun another journal without saying that it knew."""
 
 
 class SpentToken(msgspec.Struct, frozen=True):
@@ -50,6 +54,30 @@ class Review(msgspec.Struct, frozen=True):
     user_id: UserId | None = None
     amount: Money | None = None
     event_id: EventId | None = None
+
+
+class ApprovalCause(StrEnum):
+    """Why one person is not enough for a refund."""
+
+    WINDOW_OVER = "refund_window_over"
+    OVER_STAFF_LIMIT = "over_staff_limit"
+
+
+class WantedApproval(msgspec.Struct, frozen=True):
+    """What a second person is asked."""
+
+    approval_id: str
+    cause: ApprovalCause
+    sale: PostedSale
+    amount: Money
+    asked_by: str
+
+
+class Reversed(msgspec.Struct, frozen=True):
+    """The sale that a refund gave back, by its key, and what is left of it."""
+
+    key: DeviceKey
+    left_in_cents: int
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -74,6 +102,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     review: Review | None = None
     ended: SessionId | None = None
     seen: Seen | None = None
+    reversed: Reversed | None = None
+    wanted: WantedApproval | None = None
+    approval_used: str | None = None
+    about: DeviceKey | None = None
+    """The sale that a refund names, for the audit record."""
     flags: tuple[Flag, ...] = ()
     user_id: UserId | None = None
     staff_id: StaffId | None = None
@@ -84,3 +117,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(self.answer, Declined):
             return self.answer.reason.value
         return str(self.answer.__struct_config__.tag)
+
+
+def same_answer(known: KnownKey) -> Decision:
+    """What was answered before; nothing is done now."""
+    of = known.sale or known.refund
+    return Decision(
+        answer=known.answer,
+        flags=(Flag.SAME_ANSWER,),
+        user_id=None if of is None else of.user_id,
+    )

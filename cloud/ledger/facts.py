@@ -27,14 +27,15 @@ from protocol.messages import (
     JournalPosition,
     OfflineAcceptance,
     Outcome,
+    Refund,
     SignOut,
 )
 from protocol.money import Money
 from protocol.policy import OfflineRules
 from protocol.wallet_qr import QrRefusal, WalletToken
 
-BatchRequest = SignOut | BalanceRequest | Deduct | OfflineAcceptance | Cancel | Heartbeat
-"""Everything but a sign-in, which is slow on purpose and runs alone."""
+BatchRequest = SignOut | BalanceRequest | Deduct | OfflineAcceptance | Cancel | Refund | Heartbeat
+"""Everything but what is slow, on purpose (a PIN) or by its nature (a report), and runs alone."""
 
 DeviceKey = tuple[DeviceId, IdempotencyKey]
 
@@ -49,7 +50,7 @@ class KeyState(StrEnum):
     REVIEW = "review"
     """Unseen until a request that a person has to judge."""
     ANSWERED = "answered"
-    """A sign-in: no sale can come under it any more."""
+    """A sign-in, a refund or an approval: no sale can come under it any more."""
 
 
 class PostedSale(msgspec.Struct, frozen=True):
@@ -62,14 +63,22 @@ class PostedSale(msgspec.Struct, frozen=True):
     event_id: EventId | None
     stall_id: StallId | None
     staff_id: StaffId | None
+    sold_at: datetime
+    """By the cloud's clock; of a sale taken offline, when the till says that it took it."""
+
+
+class PostedRefund(msgspec.Struct, frozen=True):
+    transaction_id: TransactionId
+    user_id: UserId
 
 
 class KnownKey(msgspec.Struct, frozen=True):
     state: KeyState
     digest: str | None
-    """Of the sale's content; None where no sale was seen under this key."""
+    """Of the content; None for a sign-in, and where only a cancel was seen under this key."""
     answer: Outcome
     sale: PostedSale | None = None
+    refund: PostedRefund | None = None
 
 
 class Appliance(msgspec.Struct, frozen=True):
@@ -87,6 +96,55 @@ class EventTerms(msgspec.Struct, frozen=True):
     event_id: EventId
     currency: str
     sale_max_in_cents: int
+
+
+class RefundTerms(msgspec.Struct, frozen=True):
+    """Until when and how much an event gives back, and to whom it leaves that."""
+
+    window_s: int
+    staff_limit_in_cents: int
+    deadline: datetime | None
+    ends_at: datetime | None
+
+
+class ApprovalState(StrEnum):
+    WAITING = "waiting"
+    GRANTED = "granted"
+    """At an appliance, which may use it once, for a few minutes."""
+    REFUSED = "refused"
+    USED = "used"
+    """What it allowed is posted."""
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """A second person's word on one refund."""
+
+    approval_id: str
+    state: ApprovalState
+    sale_transaction_id: TransactionId | None
+    amount: Money
+    device_id: DeviceId | None
+    """Where it was granted."""
+    decided_by: str | None
+    expires_at: datetime | None
+
+
+class AskedApproval(msgspec.Struct, frozen=True):
+    """What waits for a second person already, so that nobody is asked twice."""
+
+    sale_transaction_id: TransactionId
+    amount_in_cents: int
+    asked_by: str
+
+
+class RefundFacts(msgspec.Struct, frozen=True):
+    """What only refunds are decided from; empty for a batch without one."""
+
+    terms: Mapping[EventId, RefundTerms] = msgspec.field(default_factory=dict[EventId, RefundTerms])
+    approvals: Mapping[str, Approval] = msgspec.field(default_factory=dict[str, Approval])
+    waiting: frozenset[AskedApproval] = frozenset()
+    under_review: frozenset[DeviceKey] = frozenset()
+    """Sales that a person has to judge and has not yet."""
 
 
 class StaffSession(msgspec.Struct, frozen=True):
@@ -130,7 +188,7 @@ class Presented(msgspec.Struct, frozen=True):
     """A new UUIDv7, for the transaction or the review entry that may come of it."""
     qr: CheckedQr | QrRefusal | None = None
     digest: str | None = None
-    """`SaleContent.digest()` of a deduct or an offline acceptance."""
+    """`content().digest()` of a deduct, an offline acceptance or a refund."""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -147,3 +205,4 @@ class Facts(msgspec.Struct, frozen=True):
     payers: Mapping[PayerId, UserId]
     wallets: Mapping[tuple[UserId, str], Wallet]
     spent: frozenset[tuple[UserId, TokenId]]
+    refunds: RefundFacts = RefundFacts()

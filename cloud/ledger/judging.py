@@ -1,16 +1,17 @@
 """Everything after the key look-up: whether a sale no one has decided yet may be posted."""
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
 from cloud.ledger.book import Book
 from cloud.ledger.decisions import ReviewCause
-from cloud.ledger.facts import Presented, StaffSession
+from cloud.ledger.facts import Appliance, Presented, StaffSession
 from cloud.ledger.postings import Wallet
 from protocol.ids import EventId, SessionId, StallId
-from protocol.messages import BalanceRequest, Deduct, OfflineAcceptance, Reason
+from protocol.messages import BalanceRequest, Deduct, OfflineAcceptance, Reason, Refund
 from protocol.policy import OfflineRules
 from protocol.wallet_qr import QrRefusal, WalletToken, check_time
 
@@ -34,6 +35,24 @@ class Cleared(msgspec.Struct, frozen=True):
 
 def judge_deduct(book: Book, presented: Presented, request: Deduct) -> Cleared | Reason:
     """By what counts now: the appliance, the session, the policy, the clock, the QR."""
+    session = judge_place(book, presented, request)
+    if isinstance(session, Reason):
+        return session
+    reason = _judge_amount(book, request, session.event_id)
+    if reason is not None:
+        return reason
+    payer = _find_payer(book, presented, session.event_id, presented.arrived_at.timestamp())
+    if isinstance(payer, Reason):
+        return payer
+    if book.is_spent(payer.wallet.user_id, payer.token.token_id):
+        return Reason.TOKEN_ALREADY_USED
+    return Cleared(payer, session)
+
+
+def judge_place(
+    book: Book, presented: Presented, request: Deduct | Refund
+) -> StaffSession | Reason:
+    """Whether this appliance may act here and now, for whoever is signed in there."""
     session = _standing_session(book, presented, request)
     if isinstance(session, Reason):
         return session
@@ -44,15 +63,7 @@ def judge_deduct(book: Book, presented: Presented, request: Deduct) -> Cleared |
         return Reason.POLICY_UNKNOWN
     if presented.arrived_at.timestamp() * 1000 > policy.expires_at_ms:
         return Reason.POLICY_EXPIRED
-    reason = _judge_amount(book, request, session.event_id)
-    if reason is not None:
-        return reason
-    payer = _find_payer(book, presented, session.event_id, presented.arrived_at.timestamp())
-    if isinstance(payer, Reason):
-        return payer
-    if book.is_spent(payer.wallet.user_id, payer.token.token_id):
-        return Reason.TOKEN_ALREADY_USED
-    return Cleared(payer, session)
+    return session
 
 
 def judge_balance(book: Book, presented: Presented, request: BalanceRequest) -> Cleared | Reason:
@@ -104,19 +115,34 @@ def judge_offline(
 
 
 def _standing_session(
-    book: Book, presented: Presented, request: Deduct | BalanceRequest
+    book: Book, presented: Presented, request: Deduct | BalanceRequest | Refund
+) -> StaffSession | Reason:
+    return judge_session(
+        book.appliance(request.device),
+        book.session(SessionId(request.session_id)),
+        is_revoked=book.is_revoked(presented),
+        has_ended=book.has_ended,
+        at=presented.arrived_at,
+    )
+
+
+def judge_session(
+    appliance: Appliance,
+    session: StaffSession | None,
+    *,
+    is_revoked: bool,
+    has_ended: Callable[[StaffSession], bool],
+    at: datetime,
 ) -> StaffSession | Reason:
     """The staff session, where it is this appliance's own and goes on here and now."""
-    if book.is_revoked(presented):
+    if is_revoked:
         return Reason.DEVICE_REVOKED
-    session = book.session(SessionId(request.session_id))
-    if session is None or session.device_id != request.device:
+    if session is None or session.device_id != appliance.device_id:
         return Reason.SESSION_UNKNOWN
-    if book.has_ended(session):
+    if has_ended(session):
         return Reason.SESSION_ENDED
-    if presented.arrived_at >= session.expires_at:
+    if at >= session.expires_at:
         return Reason.SESSION_EXPIRED
-    appliance = book.appliance(request.device)
     here: tuple[EventId | None, StallId | None] = (appliance.event_id, appliance.stall_id)
     if here != (session.event_id, session.stall_id):
         return Reason.DEVICE_ELSEWHERE

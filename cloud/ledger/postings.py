@@ -94,12 +94,13 @@ class Wallet(msgspec.Struct, frozen=True):
 def post(wallet: Wallet, posting: Posting) -> Wallet:
     """The wallet after the posting.
 
-    One that owes is frozen for offline use; the top-up that pays the debt lifts that.
+    One that owes is frozen for offline use; the top-up that pays the debt lifts that, and lifts
+    nothing where a person froze a wallet that owed nothing.
     """
     assert wallet.user_id == posting.user_id, "a posting in another's wallet"
     balance = wallet.balance + posting.signed_amount
-    owes = balance.amount_in_cents < 0
-    paid_up = posting.type is TransactionType.PURCHASE and not owes
+    owed, owes = wallet.balance.amount_in_cents < 0, balance.amount_in_cents < 0
+    paid_up = posting.type is TransactionType.PURCHASE and owed and not owes
     return Wallet(wallet.user_id, balance, owes or (wallet.offline_frozen and not paid_up))
 
 

@@ -25,8 +25,8 @@ from protocol.messages import (
     MessageRefusal,
     OfflineAcceptance,
     Reason,
+    Refund,
     Request,
-    SignIn,
     Slug,
     decode_request,
 )
@@ -168,14 +168,16 @@ def _unreadable(
 
 def _present(keys: KeyRing, opened: Opened) -> Presented:
     request = opened.request
-    assert not isinstance(request, SignIn), "a sign-in is slow on purpose and runs alone"
+    assert isinstance(request, BatchRequest), "it runs alone"
     qr = digest = None
     if isinstance(request, Deduct | OfflineAcceptance | BalanceRequest):
-        qr = _check_qr(keys, request.wallet_qr)
+        qr = check_qr(keys, request.wallet_qr)
     if isinstance(request, Deduct | OfflineAcceptance):
         digest = request.content(_token_of(request.wallet_qr, qr)).digest()
+    elif isinstance(request, Refund):
+        digest = request.content().digest()
     return Presented(
-        request=_in_batch(request),
+        request=request,
         request_hash=opened.request_hash,
         thumbprint=opened.thumbprint,
         arrived_at=opened.arrived.arrived_at,
@@ -185,11 +187,8 @@ def _present(keys: KeyRing, opened: Opened) -> Presented:
     )
 
 
-def _in_batch(request: BatchRequest) -> BatchRequest:
-    return request
-
-
-def _check_qr(keys: KeyRing, text: str) -> CheckedQr | QrRefusal:
+def check_qr(keys: KeyRing, text: str) -> CheckedQr | QrRefusal:
+    """Whether a key of ours made it; not whether it counts now."""
     jws = wallet_qr.read(text)
     if isinstance(jws, QrRefusal):
         return jws

@@ -18,7 +18,14 @@ from cloud.ledger.facts import (
     KnownKey,
     PostedSale,
     Presented,
+    RefundFacts,
     StaffSession,
+)
+from cloud.store.approvals import (
+    lock_approvals,
+    read_refund_terms,
+    read_under_review,
+    read_waiting,
 )
 from cloud.store.locks import ask_wallets, lock_devices
 from cloud.store.remembered import Remembered
@@ -52,6 +59,7 @@ from protocol.messages import (
     Heartbeat,
     JournalPosition,
     OfflineAcceptance,
+    Refund,
     decode_outcome,
 )
 from protocol.money import Money
@@ -74,7 +82,7 @@ def gather_facts(
         (
             (each.request.device, each.request.policy_version)
             for each in batch
-            if isinstance(each.request, Deduct | OfflineAcceptance)
+            if isinstance(each.request, Deduct | OfflineAcceptance | Refund)
         ),
     )
     payers = remembered.find_payers(
@@ -82,6 +90,7 @@ def gather_facts(
     )
 
     paying = _find_paying(payers, batch, places.events)
+    refunds = _gather_refunds(connection, batch)
     reversing = {(sale.user_id, sale.amount.currency) for sale in sales.values()}
     with in_one_go(connection):
         asked_wallets = ask_wallets(
@@ -93,6 +102,8 @@ def gather_facts(
     wallets = asked_wallets()
     spent = frozenset((UserId(uuid_text(row.user_id)), TokenId(row.jti)) for row in asked_spent())
     keys.update(_take_what_is_left(keys, sales, asked_reversed()))
+    if refunds.terms:
+        refunds = replace(refunds, waiting=read_waiting(connection, sales.values()))
     return Facts(
         appliances=places.appliances,
         revoked_certificates=frozenset(places.revoked_certificates),
@@ -104,6 +115,22 @@ def gather_facts(
         payers=payers,
         wallets=wallets,
         spent=spent,
+        refunds=refunds,
+    )
+
+
+def _gather_refunds(connection: Connection, batch: Sequence[Presented]) -> RefundFacts:
+    """Before the wallets are locked: an approval's row comes first, wherever both are held."""
+    refunds = [each.request for each in batch if isinstance(each.request, Refund)]
+    if not refunds:
+        return RefundFacts()
+    asked = {each.approval_id for each in refunds if each.approval_id is not None}
+    return RefundFacts(
+        terms=read_refund_terms(connection, {EventId(each.event_id) for each in refunds}),
+        approvals=lock_approvals(connection, asked),
+        under_review=read_under_review(
+            connection, {(each.sale.device, each.sale.idempotency_key) for each in refunds}
+        ),
     )
 
 
@@ -177,18 +204,27 @@ def _session(row: Any) -> StaffSession:
 
 
 def _ask_keys(connection: Connection, batch: Sequence[Presented]) -> Answer:
-    sales_keys = {
+    wanted = {
         (each.request.device, each.request.idempotency_key)
         for each in batch
-        if isinstance(each.request, Deduct | OfflineAcceptance | Cancel)
+        if isinstance(each.request, Deduct | OfflineAcceptance | Cancel | Refund)
     }
-    return _KEYS.ask(connection, list(sales_keys))
+    return _KEYS.ask(connection, list(wanted | _refunded(batch)))
+
+
+def _refunded(batch: Sequence[Presented]) -> set[DeviceKey]:
+    """The sales that the batch's refunds name, which may be another appliance's."""
+    return {
+        (each.request.sale.device, each.request.sale.idempotency_key)
+        for each in batch
+        if isinstance(each.request, Refund)
+    }
 
 
 def _take_keys(
     connection: Connection, batch: Sequence[Presented], rows: Sequence[Any]
 ) -> tuple[dict[DeviceKey, KnownKey], dict[DeviceKey, PostedSale]]:
-    """What is known of the batch's keys, and the sales that its cancels may have to reverse."""
+    """What is known of the batch's keys, and the sales that it may have to reverse."""
     keys: dict[DeviceKey, KnownKey] = {}
     posted: dict[tuple[str, str], DeviceKey] = {}
     for row in rows:
@@ -196,22 +232,24 @@ def _take_keys(
         keys[device_key] = KnownKey(
             KeyState(row.state), row.digest, decode_outcome(bytes(row.answer))
         )
-        if row.transaction_id is not None:
+        # What a key that sold nothing posted is a refund: that is not given back again.
+        if row.transaction_id is not None and row.state != KeyState.ANSWERED:
             posted[uuid_text(row.user_id), uuid_text(row.transaction_id)] = device_key
-    cancelled = {
+    reversing = _refunded(batch) | {
         (each.request.device, each.request.idempotency_key)
         for each in batch
         if isinstance(each.request, Cancel)
     }
-    wanted = [ids for ids, device_key in posted.items() if device_key in cancelled]
+    wanted = [ids for ids, device_key in posted.items() if device_key in reversing]
     sales: dict[DeviceKey, PostedSale] = {}
     for row in _SALES.run(connection, wanted):
         ids = (uuid_text(row.user_id), uuid_text(row.id))
-        sales[posted[ids]] = _posted_sale(row)
+        sales[posted[ids]] = posted_sale(row)
     return keys, sales
 
 
-def _posted_sale(row: Any) -> PostedSale:
+def posted_sale(row: Any) -> PostedSale:
+    """A sale's row, with nothing given back of it yet."""
     return PostedSale(
         transaction_id=TransactionId(uuid_text(row.id)),
         user_id=UserId(uuid_text(row.user_id)),
@@ -220,6 +258,7 @@ def _posted_sale(row: Any) -> PostedSale:
         event_id=None if row.event_id is None else EventId(row.event_id),
         stall_id=None if row.stall_id is None else StallId(row.stall_id),
         staff_id=None if row.staff_id is None else StaffId(row.staff_id),
+        sold_at=row.accepted_offline_at or row.created_at,
     )
 
 
@@ -342,6 +381,8 @@ def _select_sales(wanted: FromClause) -> Executable:
         credit_transactions.c.event_id,
         credit_transactions.c.stall_id,
         credit_transactions.c.staff_id,
+        credit_transactions.c.created_at,
+        credit_transactions.c.accepted_offline_at,
     ).join(
         wanted,
         (credit_transactions.c.user_id == wanted.c.user_id)

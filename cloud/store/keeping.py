@@ -8,8 +8,9 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, update
 
 from cloud.ledger.decide import Decided
-from cloud.ledger.decisions import Decision, Flag
+from cloud.ledger.decisions import Decision, Flag, ReviewCause
 from cloud.ledger.facts import DeviceKey, Facts, KnownKey, Presented
+from cloud.store.approvals import keep_approvals
 from cloud.store.postings import write_postings
 from cloud.store.records import AuditRow, write_audit_records
 from cloud.store.rows import in_one_go, insert_rows
@@ -20,11 +21,13 @@ from cloud.store.tables import (
     spent_tokens,
     staff_sessions,
 )
+from cloud.store.unsettled import review_unsettled_of
 from protocol.messages import (
     Cancel,
     Deduct,
     JournalPosition,
     OfflineAcceptance,
+    Refund,
     encode_outcome,
     kind_of,
 )
@@ -50,12 +53,35 @@ def keep_decided(
     _keep_reviews(connection, batch, decisions)
     _end_sessions(connection, requests, decisions)
     _keep_heartbeats(connection, requests, decisions)
+    keep_approvals(connection, requests, decisions)
     rows = [_audit_row(*each) for each in zip(requests, decisions, strict=True)]
     with in_one_go(connection):
         write_postings(connection, postings, facts.wallets, decided.wallets, now)
         _keep_keys(connection, facts, keys)
         _keep_spent_tokens(connection, decisions)
         write_audit_records(connection, rows)
+    _review_left_journals(connection, facts, requests, decisions)
+
+
+def _review_left_journals(
+    connection: Connection,
+    facts: Facts,
+    requests: Sequence[Presented],
+    decisions: Sequence[Decision],
+) -> None:
+    """What an appliance that began another journal had not settled in the one before."""
+    for presented, decision in zip(requests, decisions, strict=True):
+        if Flag.JOURNAL_NEW_EPOCH in decision.flags:
+            device_id = presented.request.device
+            left = facts.appliances[device_id].journal
+            assert left is not None, "another epoch than that one"
+            review_unsettled_of(
+                connection,
+                device_id,
+                ReviewCause.JOURNAL_NEW_EPOCH,
+                presented.arrived_at,
+                journal=left,
+            )
 
 
 _Keys = Mapping[DeviceKey, tuple[Presented, KnownKey]]
@@ -102,15 +128,16 @@ def _change_keys(connection: Connection, facts: Facts, keys: _Keys) -> None:
 
 def _outcome_row(presented: Presented, known: KnownKey) -> tuple[Any, ...]:
     request = presented.request
-    assert isinstance(request, Deduct | OfflineAcceptance | Cancel), "only a sale takes a key"
+    assert isinstance(request, Deduct | OfflineAcceptance | Cancel | Refund), "it takes a key"
+    posted = known.sale or known.refund
     return (
         request.device_id,
         request.key,
         known.state.value,
         known.digest,
         encode_outcome(known.answer),
-        None if known.sale is None else known.sale.user_id,
-        None if known.sale is None else known.sale.transaction_id,
+        None if posted is None else posted.user_id,
+        None if posted is None else posted.transaction_id,
         request.journal.epoch,
         request.entry,
         presented.arrived_at,
@@ -221,19 +248,32 @@ def _printable(text: str) -> str:
 def _audit_row(presented: Presented, decision: Decision) -> AuditRow:
     request = presented.request
     staff = decision.staff_id
-    is_sale = isinstance(request, Deduct | OfflineAcceptance | Cancel)
+    is_placed = isinstance(request, Deduct | OfflineAcceptance | Cancel | Refund)
     return AuditRow(
         at=presented.arrived_at,
         actor=f"device:{request.device_id}" if staff is None else f"staff:{staff}",
         action=kind_of(request),
         outcome=decision.outcome_name,
         device_id=request.device_id,
-        event_id=request.event_id if is_sale else None,
+        event_id=request.event_id if is_placed else None,
         user_id=decision.user_id,
         subject=request.key,
         request_hash=presented.request_hash,
-        detail={"flags": [flag.value for flag in decision.flags]} if decision.flags else None,
+        detail=_detail(decision),
     )
+
+
+def _detail(decision: Decision) -> Mapping[str, Any] | None:
+    detail: dict[str, Any] = {}
+    if decision.flags:
+        detail["flags"] = [flag.value for flag in decision.flags]
+    if decision.about is not None:
+        detail["sale"] = "/".join(decision.about)
+    if decision.approval_used is not None:
+        detail["approval"] = decision.approval_used
+    if decision.wanted is not None:
+        detail["approval_wanted"] = decision.wanted.approval_id
+    return detail or None
 
 
 _OUTCOME_COLUMNS: Final = (
