@@ -12,20 +12,11 @@ from typing import Final, Literal
 import msgspec
 
 from device.till.contents import AskToCancel, AskToPostAgain
-from device.till.entries import (
-    Entry,
-    EpochBegan,
-    SaleAnswered,
-    SaleCancelled,
-    SaleOpened,
-    decode,
-    encode,
-    key_of,
-    kind_of,
-)
+from device.till.entries import Entry, EpochBegan, decode, encode, key_of, kind_of
+from device.till.resending import settled_sales
 from device.till.standing import Standing
 from protocol.encoding import to_base64url
-from protocol.messages import Approved, JournalPosition
+from protocol.messages import JournalPosition
 
 FILE_NAME: Final = "journal.db"
 CHECKPOINT_ENTRIES: Final = 200
@@ -187,24 +178,12 @@ class Journal:
         """
         if self._connection is None:
             raise JournalFault("not open")
-        opened: dict[str, tuple[int, SaleOpened]] = {}
-        again: dict[str, AskToPostAgain | AskToCancel] = {}
         try:
-            for _, number, _, body in _rows(self._connection, from_entry):
-                match decode(body):
-                    case SaleOpened() as sale:
-                        opened[sale.key] = (number, sale)
-                    case SaleAnswered(key=key, outcome=Approved(), token=token) if key in opened:
-                        number_of_sale, sale = opened[key]
-                        again[key] = AskToPostAgain(sale, number_of_sale, token)
-                    case SaleCancelled(key=key) if key in opened:
-                        again[key] = AskToCancel(opened[key][1])
-                    case _:
-                        pass
+            rows = _rows(self._connection, from_entry)
+            return settled_sales((number, decode(body)) for _, number, _, body in rows)
         except sqlite3.Error as error:
             self.close()
             raise JournalFault(_name(error)) from error
-        return tuple(again.values())
 
     def rest(self) -> None:
         """Between sales: fold a long write-ahead log into the file, so that no sale pays for it.

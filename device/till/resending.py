@@ -1,19 +1,40 @@
 """After the cloud's database came back from a backup: what it may have lost is said again."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from device.till.contents import AskToPostAgain
+from device.till.contents import AskToCancel, AskToPostAgain
 from device.till.effects import Effect, Journal, Note, RecallSettled
-from device.till.entries import Resent
+from device.till.entries import Entry, Resent, SaleAnswered, SaleCancelled, SaleOpened
 from device.till.events import SettledRecalled
 from device.till.outbox import post
 from device.till.resting import Step
 from device.till.states import Resending, Till, may_beat
-from protocol.messages import Resend
+from protocol.messages import Approved, Resend
 
 AT_ONCE_MAX: Final = 20
 """So many wait for their answer: sales at the stall go on between them."""
+
+
+def settled_sales(
+    entries: Iterable[tuple[int, Entry]],
+) -> tuple[AskToPostAgain | AskToCancel, ...]:
+    """Of these numbered entries the sales that were decided, each as it is said again."""
+    opened: dict[str, tuple[int, SaleOpened]] = {}
+    again: dict[str, AskToPostAgain | AskToCancel] = {}
+    for number, entry in entries:
+        match entry:
+            case SaleOpened(key=key):
+                opened[key] = (number, entry)
+            case SaleAnswered(key=key, outcome=Approved(), token=token) if key in opened:
+                number_of_sale, sale = opened[key]
+                again[key] = AskToPostAgain(sale, number_of_sale, token)
+            case SaleCancelled(key=key) if key in opened:
+                again[key] = AskToCancel(opened[key][1])
+            case _:
+                pass
+    return tuple(again.values())
 
 
 def attend(till: Till, resend: Resend | None, now_s: float) -> Step:

@@ -28,10 +28,12 @@ from device.till.events import (
     QrSeen,
     ReplyArrived,
     RequestSigned,
+    SettledRecalled,
     Tick,
 )
 from device.till.machine import step
 from device.till.receipt import Slip, Text
+from device.till.resending import settled_sales
 from device.till.signals import Light, Sound
 from device.till.standing import Standing
 from device.till.states import Ready, Till, deadline_of
@@ -45,6 +47,7 @@ from protocol.messages import (
     Outcome,
     Reason,
     Reply,
+    Resend,
     SignedIn,
 )
 from protocol.money import Money
@@ -165,6 +168,10 @@ class Stage:
     """Whether the cloud answers heartbeats."""
     failing_writes: bool = False
     failing_opens: bool = False
+    failing_recalls: bool = False
+    recalls: int = 0
+    resend: Resend | None = None
+    """What the cloud asks for in its answers to heartbeats."""
     policy: Policy | None = None
     """What the journaled policy says when it is opened again."""
     session: SignedIn | None = None
@@ -266,7 +273,7 @@ class Stage:
             answers="heartbeat",
             request_hash=signed.request_hash,
             answered_at_ms=self.wall_ms,
-            outcome=HeartbeatAnswered(self.wall_ms, 1),
+            outcome=HeartbeatAnswered(self.wall_ms, 1, resend=self.resend),
         )
 
     def _pass(self, until: float) -> None:
@@ -283,7 +290,7 @@ class Stage:
             IdempotencyKey(f"heartbeat-{self._keys:08d}"),
         )
 
-    def _perform(self, effect: do.Effect) -> Event | None:  # noqa: PLR0912 -- one an effect
+    def _perform(self, effect: do.Effect) -> Event | None:  # noqa: C901, PLR0912 -- one an effect
         match effect:
             case do.Journal(entries=entries):
                 if self.failing_writes:
@@ -300,6 +307,12 @@ class Stage:
                     UTC,
                     None if standing.session is None else standing.session.session,
                 )
+            case do.RecallSettled(restore_id=restore_id, from_entry=from_entry):
+                self.recalls += 1
+                if self.failing_recalls:
+                    return None
+                numbered = list(enumerate(self.journal, 1))[max(0, from_entry - 1) :]
+                return SettledRecalled(restore_id, settled_sales(numbered))
             case do.SendRequest(content=content, expiry_s=expiry_s):
                 request_hash = f"hash-{len(self.sent):038d}"
                 self.sent.append(Sent(content, request_hash, expiry_s))

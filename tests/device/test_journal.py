@@ -5,12 +5,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from device.journal import CHECKPOINT_ENTRIES, FILE_NAME, Journal, JournalFault, look_at
+from device.till.contents import AskToCancel, AskToPostAgain
 from device.till.entries import (
     CancelReason,
     Entry,
@@ -319,6 +321,20 @@ def test_a_long_log_is_folded_into_the_file_between_sales(tmp_path: Path) -> Non
     journal.rest()
     assert log.stat().st_size == 0
     journal.close()
+
+
+def test_decided_sales_are_recalled_from_an_entry_on(tmp_path: Path) -> None:
+    with closing(opened(tmp_path)) as journal:
+        first, second, open_still = (sale(f"key-{number:012d}") for number in (1, 2, 3))
+        journal.append(first, SaleAnswered(first.key, approved(), "reply-1"), LightShown(first.key))
+        number = journal.position.last + 1
+        journal.append(second, SaleCancelled(second.key, CancelReason.NO_REPLY))
+        journal.append(open_still)
+        cancelled = AskToCancel(second)
+        assert journal.recall(0) == (AskToPostAgain(first, 2, "reply-1"), cancelled)
+        assert journal.recall(number) == (cancelled,)
+    with pytest.raises(JournalFault):
+        journal.recall(0)
 
 
 def test_a_folder_that_cannot_be_is_a_fault(tmp_path: Path) -> None:

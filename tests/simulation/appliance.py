@@ -21,8 +21,10 @@ from device.till.events import (
     PolicyArrived,
     ReplyArrived,
     RequestSigned,
+    SettledRecalled,
     Tick,
 )
+from device.till.resending import settled_sales
 from device.till.resting import Step, resting_light
 from device.till.states import Till, awaited_hashes, deadline_of
 from protocol.ids import CorrelationId, DeviceId, IdempotencyKey
@@ -186,6 +188,10 @@ class Appliance:
                 return self._write(entries)
             case do.OpenJournal():
                 return self._open_journal()
+            case do.RecallSettled(restore_id=restore_id, from_entry=from_entry):
+                numbered = enumerate(self.disk.entries, 1)
+                later = [each for each in numbered if each[0] >= from_entry]
+                return SettledRecalled(restore_id, settled_sales(later))
             case do.SendRequest():
                 return self._send(effect)
             case do.SendAgain(request_hash=request_hash, expiry_s=expiry_s):

@@ -9,6 +9,7 @@ from device.till.entries import (
     LightShown,
     MessageClosed,
     PolicyTaken,
+    Resent,
     SaleAbandoned,
     SaleAnswered,
     SaleCancelled,
@@ -44,6 +45,7 @@ ABOUT_NO_KEY: tuple[Entry, ...] = (
     PolicyTaken(1, "jws"),
     SessionBegan(SignedIn("s" * 22, "mia", "MB", "fair", "bar", 9), "jws"),
     SessionEnded("s" * 22, None),
+    Resent("restore-1"),
 )
 ABOUT_A_KEY: tuple[Entry, ...] = (
     SessionEnded("s" * 22, KEY),

@@ -11,6 +11,7 @@ from device.till.contents import (
     AskForHeartbeat,
     AskToCancel,
     AskToDeduct,
+    AskToPostAgain,
     AskToSignIn,
     AskToSignOut,
 )
@@ -86,6 +87,9 @@ class Witness(Stage):
                 return a_session()
             case AskToSignOut(session_id=session_id):
                 return SignedOut(session_id)
+            case AskToPostAgain(sale=sale):
+                self.deducted.setdefault(key, True)
+                return approved(sale.amount.amount_in_cents)
             case AskForHeartbeat():
                 return declined(Reason.MALFORMED)
 
