@@ -18,6 +18,8 @@ SCHEMA: Final = "0002"
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _READS_ONLY: Final = "railtix_reads_only"
 _BUSY_TIMEOUT_MS: Final = 15_000
+_OVERFLOW_MAX: Final = 20
+"""Connections beside the ones that are kept, while many ask at once."""
 PING_AFTER_S: Final = 1.0
 """How long a connection may rest before it is asked whether it is still there."""
 
@@ -37,6 +39,7 @@ class Database:
         self.url: Final = database_url(url)
         self.dialect: Final[Literal["sqlite", "postgresql"]] = _dialect_of(self.url)
         self.engine: Final = _engine(self.url, pool_size)
+        self.connections_max: Final = pool_size + _OVERFLOW_MAX
         # SQLite has one writer. Its own busy handler sleeps up to 100 ms between tries and is not
         # fair; within this process writers queue here instead.
         self._writer: Final = threading.Lock() if self.dialect == "sqlite" else nullcontext()
@@ -73,6 +76,17 @@ class Database:
             self.engine.connect().execution_options(**{_READS_ONLY: True}) as connection,
             connection.begin(),
         ):
+            yield connection
+
+    @contextmanager
+    def one_moment(self) -> Generator[Connection]:
+        """`reading`, where all that is read is of one moment, whatever is written meanwhile."""
+        with self.reading() as connection:
+            if self.dialect == "postgresql":
+                # SQLite's readers always do.
+                connection.exec_driver_sql(
+                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+                )
             yield connection
 
     def check_migrated(self) -> None:
@@ -151,13 +165,15 @@ def _engine(url: URL, pool_size: int) -> Engine:
             url,
             isolation_level="READ COMMITTED",
             pool_size=pool_size,
-            max_overflow=20,
+            max_overflow=_OVERFLOW_MAX,
             hide_parameters=True,  # an error's text must not carry e-mail addresses or hashes
         )
         _ping_after_rest(engine)
         return engine
     _create_private(url)
-    engine = create_engine(url, pool_size=pool_size, max_overflow=20, hide_parameters=True)
+    engine = create_engine(
+        url, pool_size=pool_size, max_overflow=_OVERFLOW_MAX, hide_parameters=True
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
