@@ -1,88 +1,100 @@
 """Starts the cloud's parts in one process, says when they are ready, and stops them in order."""
 
-import json
 import os
 import secrets
-import signal
-import socket
-import ssl
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Final
 
 import structlog
-import uvicorn
 
 from cloud.api.app import make_app
 from cloud.api.changes import WalletChanges
 from cloud.api.context import Cloud
+from cloud.api.server import Server, listen, reachable
 from cloud.clock import utc_clock
 from cloud.courier.rounds import make_courier
 from cloud.keys import KeyRing
 from cloud.operations.pos import Desk
+from cloud.operations.sequence_records import NewestCheckpoint, SequencerThread
 from cloud.payments.built_in import BOOKS, BuiltInProvider
 from cloud.payments.delivery import WebhookDelivery
+from cloud.payments.provider import CardProvider
+from cloud.readiness import Readiness
+from cloud.running import announce, monitored, on_signal, run_until_told
 from cloud.settings import Settings, SettingsError
 from cloud.store.database import Database
 from cloud.worker.worker import Worker
-
-STREAMS_END_WITHIN_S: Final = 5
-WORKER_READY_POLL_S: Final = 0.2
-_BACKLOG: Final = 512
 
 _log = structlog.stdlib.get_logger("cloud")
 
 
 def serve(settings: Settings, ready_file: Path | None) -> None:
-    """Everything in one process: the HTTP edge, and the worker where a broker is named."""
-    with _opened(settings) as (database, keys):
-        desk = Desk(database, keys, utc_clock)
+    """Everything in one process: the HTTP edge, a courier, the worker where a broker is named."""
+    with _opened(settings) as (database, keys), _desk(settings, database, keys) as desk:
         worker = None if settings.broker is None else Worker(desk, settings.broker)
-        _run_http(settings, desk, worker, ready_file)
+        _run_http(settings, desk, worker, ready_file, is_alone=True)
 
 
 def serve_api(settings: Settings, ready_file: Path | None) -> None:
     """The HTTP edge alone; workers run elsewhere on the same database and keys."""
-    with _opened(settings) as (database, keys):
-        _run_http(settings, Desk(database, keys, utc_clock), None, ready_file)
+    with _opened(settings) as (database, keys), _desk(settings, database, keys) as desk:
+        _run_http(settings, desk, None, ready_file)
 
 
 def serve_worker(settings: Settings, ready_file: Path | None) -> None:
     """One worker alone; each needs a certificate of its own."""
     if settings.broker is None:
         raise SettingsError("broker: a worker needs the [broker] section")
+    with _opened(settings) as (database, keys), _desk(settings, database, keys) as desk:
+        worker = Worker(desk, settings.broker)
+        readiness = Readiness(database)
+        readiness.add("worker", lambda: _hears(worker))
+        # The API tells the same figures, and a worker has no time for them.
+        with monitored(settings.metrics, database, readiness, reads_figures=False):
+            run_until_told(worker, readiness, ready_file, lambda: worker.is_subscribed)
+
+
+def serve_sequencer(settings: Settings, ready_file: Path | None) -> None:
+    """One sequencer alone; a second one stands by."""
     with _opened(settings) as (database, keys):
-        worker = Worker(Desk(database, keys, utc_clock), settings.broker)
-        stopping = threading.Event()
-        with _signals_set(stopping):
-            worker.start()
-            try:
-                while not stopping.is_set():
-                    if worker.wait_until_subscribed(WORKER_READY_POLL_S):
-                        _announce(ready_file, {"pid": os.getpid()})
-                        break
-                stopping.wait()
-            finally:
-                worker.stop()
-    _log.info("stopped")
+        sequencer = _sequencer(settings, database, keys)
+        readiness = Readiness(database)
+        readiness.add_thread("sequencer", lambda: sequencer.is_alive)
+        with monitored(settings.metrics, database, readiness):
+            run_until_told(sequencer, readiness, ready_file)
 
 
 def serve_courier(settings: Settings, ready_file: Path | None) -> None:
     """One courier alone; several at once share the work."""
     with _opened(settings) as (database, _):
         courier = make_courier(settings, database, _far_provider(settings), utc_clock)
-        stopping = threading.Event()
-        with _signals_set(stopping):
-            courier.start()
-            try:
-                _announce(ready_file, {"pid": os.getpid()})
-                stopping.wait()
-            finally:
-                courier.stop()
-    _log.info("stopped")
+        readiness = Readiness(database)
+        readiness.add_thread("courier", lambda: courier.is_alive)
+        with monitored(settings.metrics, database, readiness):
+            run_until_told(courier, readiness, ready_file)
+
+
+def _sequencer(settings: Settings, database: Database, keys: KeyRing) -> SequencerThread:
+    return SequencerThread(
+        database,
+        keys,
+        utc_clock,
+        every_s=settings.audit.checkpoint_every_s,
+        checkpoint_file=settings.checkpoint_file,
+    )
+
+
+@contextmanager
+def _desk(settings: Settings, database: Database, keys: KeyRing) -> Generator[Desk]:
+    """Where appliances are answered; it learns of each new checkpoint by the way."""
+    newest = NewestCheckpoint(database, settings.audit.checkpoint_every_s)
+    newest.start()
+    try:
+        yield Desk(database, keys, utc_clock, newest_checkpoint=newest)
+    finally:
+        newest.stop()
 
 
 @contextmanager
@@ -97,17 +109,31 @@ def _opened(settings: Settings) -> Generator[tuple[Database, KeyRing]]:
 
 
 def _run_http(
-    settings: Settings, desk: Desk, worker: Worker | None, ready_file: Path | None
+    settings: Settings,
+    desk: Desk,
+    worker: Worker | None,
+    ready_file: Path | None,
+    *,
+    is_alone: bool = False,
 ) -> None:
-    listening = _listen(settings.http.host, settings.http.port)
+    """`is_alone`: no other process carries letters or takes records into the tree."""
+    listening = listen(settings.http.host, settings.http.port)
     port = int(listening.getsockname()[1])
     is_https = settings.http.tls_certificate is not None
     scheme = "https" if is_https else "http"
-    own_url = f"{scheme}://{_reachable(settings.http.host)}:{port}"
+    own_url = f"{scheme}://{reachable(settings.http.host)}:{port}"
     public_url = str(settings.public_url or own_url).rstrip("/")
 
     with ExitStack() as running:
         running.callback(listening.close)
+        readiness = Readiness(desk.database)
+        running.enter_context(monitored(settings.metrics, desk.database, readiness))
+        if is_alone and settings.audit.in_serve:
+            sequencer = _sequencer(settings, desk.database, desk.keys)
+            readiness.add_thread("sequencer", lambda: sequencer.is_alive)
+            sequencer.start()
+            # It stops last: what the others still write goes into the tree.
+            running.callback(sequencer.stop)
         changes = WalletChanges(desk.database)
         built_in, delivery = None, None
         if settings.payments.test_provider:
@@ -131,12 +157,19 @@ def _run_http(
             provider=built_in,
             built_in=built_in,
             delivery=delivery,
-            is_worker_ready=lambda: worker is None or worker.is_subscribed,
+            readiness=readiness,
+            writes_access_log=settings.http.access_log,
         )
         changes.start()
         running.callback(changes.stop)
-        server = _Server(_uvicorn_config(settings, cloud), changes)
+        server = Server(make_app(cloud), settings.http, changes)
+        if is_alone and settings.courier.in_serve:
+            courier = make_courier(settings, desk.database, built_in, utc_clock)
+            readiness.add_thread("courier", lambda: courier.is_alive)
+            courier.start()
+            running.callback(courier.stop)
         if worker is not None:
+            readiness.add("worker", lambda: _hears(worker))
             worker.start()
             running.callback(worker.stop)
         announcer = threading.Thread(
@@ -145,90 +178,47 @@ def _run_http(
             daemon=True,
         )
         announcer.start()
-        with _signals_stop(server):
+        with on_signal(lambda: _leave(server, readiness, settings.http.drain_s)):
             server.run(sockets=[listening])
     _log.info("stopped")
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with the signals left to us; open streams end before it waits for them."""
+def _leave(server: Server, readiness: Readiness, drain_s: float) -> None:
+    """First not ready, then no new connections, then an answer for each request that is here."""
+    if readiness.is_leaving:
+        # A second signal does not wait for anybody.
+        server.force_exit = server.should_exit = True
+    elif drain_s > 0:
+        _log.info("draining", drain_s=drain_s)
+        timer = threading.Timer(drain_s, setattr, (server, "should_exit", True))
+        timer.daemon = True
+        timer.start()
+    else:
+        server.should_exit = True
+    readiness.leave()
 
-    def __init__(self, config: uvicorn.Config, changes: WalletChanges) -> None:
-        super().__init__(config)
-        self._changes = changes
 
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._changes.stop()
-        await super().shutdown(sockets)
-
-
-def _uvicorn_config(settings: Settings, cloud: Cloud) -> uvicorn.Config:
-    certificate, key = settings.http.tls_certificate, settings.http.tls_key
-    config = uvicorn.Config(
-        make_app(cloud),
-        lifespan="off",
-        log_config=None,
-        access_log=False,  # a line a request would hold payment pages' addresses
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=STREAMS_END_WITHIN_S,
-        ssl_certfile=None if certificate is None else str(certificate),
-        ssl_keyfile=None if key is None else str(key),
-    )
-    config.load()
-    if config.ssl is not None:
-        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
-    return config
+def _hears(worker: Worker) -> str | None:
+    return None if worker.is_subscribed else "it is not connected to the broker"
 
 
 def _announce_when_ready(
-    server: _Server, worker: Worker | None, ready_file: Path | None, said: dict[str, object]
+    server: Server, worker: Worker | None, ready_file: Path | None, said: dict[str, object]
 ) -> None:
     waited = threading.Event()
     while not (server.started and (worker is None or worker.is_subscribed)):
         if server.should_exit:
             return
         waited.wait(0.01)
-    _announce(ready_file, said)
+    announce(ready_file, said)
 
 
-def _announce(ready_file: Path | None, said: dict[str, object]) -> None:
-    """In the log, and as a file that appears whole."""
-    _log.info("ready", **said)
-    if ready_file is not None:
-        draft = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
-        draft.write_text(json.dumps(said), encoding="utf-8")
-        draft.replace(ready_file)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise SettingsError(
-            f"http: cannot listen on {host} port {port}: {error.strerror}"
-        ) from error
-    listening.listen(_BACKLOG)
-    return listening
-
-
-def _reachable(host: str) -> str:
-    """Where this machine itself reaches the address it listens on."""
-    match host:
-        case "0.0.0.0":  # noqa: S104  # read from the settings, not bound here
-            return "127.0.0.1"
-        case "::":
-            return "[::1]"
-        case _:
-            return f"[{host}]" if ":" in host else host
+def _far_provider(settings: Settings) -> CardProvider | None:
+    """The card provider, for a process that opens no checkouts and serves no page."""
+    if not settings.payments.test_provider:
+        return None
+    url = str(settings.public_url or "http://localhost")
+    return BuiltInProvider(url, _provider_secret(settings), settings.state / BOOKS)
 
 
 def _provider_secret(settings: Settings) -> bytes:
@@ -243,31 +233,3 @@ def _provider_secret(settings: Settings) -> bytes:
     with os.fdopen(descriptor, "wb") as file:
         file.write(secrets.token_hex(32).encode())
     return path.read_bytes()
-
-
-@contextmanager
-def _signals_stop(server: uvicorn.Server) -> Generator[None]:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        # A second signal does not wait for anybody.
-        server.force_exit = server.should_exit
-        server.should_exit = True
-
-    before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-@contextmanager
-def _signals_set(stopping: threading.Event) -> Generator[None]:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

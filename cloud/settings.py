@@ -41,12 +41,23 @@ class HttpSettings(_Section):
     """0: any free port; the ready file says which."""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    access_log: bool = True
+    """A line a request; no where something in front writes one already."""
+    drain_s: Annotated[float, Field(ge=0, le=60)] = 0.0
+    """How long it still takes requests once told to stop, while /readyz says 503: a load balancer
+    needs that time to look elsewhere."""
 
     @model_validator(mode="after")
     def _certificate_and_key_together(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key are set together or not at all")
         return self
+
+
+class MetricsSettings(_Section):
+    host: str = "127.0.0.1"
+    port: Port | None = None
+    """/metrics and /readyz over plain HTTP, in every program; unset: nowhere."""
 
 
 class BrokerSettings(_Section):
@@ -107,6 +118,15 @@ class CourierSettings(_Section):
     """How long it rests when nothing was left to do."""
 
 
+class AuditSettings(_Section):
+    in_serve: bool = True
+    """Whether `serve` takes records into the tree itself; no: run `sequencer` beside it."""
+    checkpoint_every_s: Annotated[float, Field(ge=0.05, le=300)] = 5.0
+    """How often what is new goes into the tree, under a signed checkpoint."""
+    checkpoint_file: Path | None = None
+    """The newest checkpoint, out of the database's reach; default: in the state folder."""
+
+
 class Settings(BaseSettings):
     """Sections of the file; `RAILTIX_HTTP__PORT=8080` overrides `port` under `[http]`."""
 
@@ -124,11 +144,13 @@ class Settings(BaseSettings):
     public_url: AnyHttpUrl | None = None
     """How attendees reach this server; default: the address it listens on."""
     http: HttpSettings = HttpSettings()
+    metrics: MetricsSettings = MetricsSettings()
     broker: BrokerSettings | None = None
     """Needed by `worker`; without it `serve` takes requests over HTTPS alone."""
     payments: PaymentSettings = PaymentSettings()
     mail: MailSettings = MailSettings()
     courier: CourierSettings = CourierSettings()
+    audit: AuditSettings = AuditSettings()
 
     @property
     def database_url(self) -> str:
@@ -141,6 +163,10 @@ class Settings(BaseSettings):
     def mail_folder(self) -> Path:
         """Where letters are files, for `mail.kind = "files"`."""
         return self.state / "mail"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.audit.checkpoint_file or self.state / "audit" / "checkpoint.jws"
 
     @property
     def keys_folder(self) -> Path:

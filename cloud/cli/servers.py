@@ -7,12 +7,12 @@ from cloud.settings import read_settings
 
 
 def install(app: typer.Typer) -> None:
-    for command in (serve, api, worker):
+    for command in (serve, api, worker, sequencer, courier):
         app.command()(command)
 
 
 def serve(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
-    """Everything in one process: the HTTP edge, and a worker where [broker] is set."""
+    """Everything in one process: the HTTP edge, a courier, and a worker where [broker] is set."""
     from cloud.logs import log_as_json
     from cloud.serving import serve
 
@@ -39,3 +39,23 @@ def worker(config: Config = None, state: State = None, ready_file: ReadyFile = N
     with faults_told():
         log_as_json()
         serve_worker(read_settings(config, state=state), ready_file)
+
+
+def courier(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
+    """One courier alone: sends letters, asks the card provider, ends what waited long enough."""
+    from cloud.logs import log_as_json
+    from cloud.serving import serve_courier
+
+    with faults_told():
+        log_as_json()
+        serve_courier(read_settings(config, state=state), ready_file)
+
+
+def sequencer(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
+    """Takes audit records into the signed tree; of several, one works and the others stand by."""
+    from cloud.logs import log_as_json
+    from cloud.serving import serve_sequencer
+
+    with faults_told():
+        log_as_json()
+        serve_sequencer(read_settings(config, state=state), ready_file)

@@ -122,6 +122,10 @@ class SequencerThread:
         self._thread = threading.Thread(target=self._run, name="sequencer")
         self._last_fault = ""
 
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def start(self) -> None:
         self._thread.start()
 
