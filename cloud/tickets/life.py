@@ -1,9 +1,14 @@
 """An order's life: one table of what may happen in each state, and what is then done."""
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
 import msgspec
+
+OPEN_FOR: Final = timedelta(minutes=15)
+"""How long tickets are held for a card part. Providers' own limits are longer (Stripe: 30 min at
+least), so theirs is ended first."""
 
 
 class OrderState(StrEnum):
