@@ -23,7 +23,7 @@ def draw_secret() -> str:
 
 def provisioning_uri(secret: str, user_name: str) -> str:
     """What an authenticator reads from a QR (`otpauth://`)."""
-    return TOTP(secret).provisioning_uri(user_name, ISSUER)
+    return TOTP(secret).provisioning_uri(name=user_name, issuer_name=ISSUER)
 
 
 def find_step(secret: str, code: str, now: datetime) -> int | None:

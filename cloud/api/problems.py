@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from cloud.api.methods import Addresses
 from cloud.operations.refusals import Code, Refusal
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -18,8 +20,22 @@ _STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.NOT_SIGNED_IN: HTTPStatus.UNAUTHORIZED,
     Code.NOT_ALLOWED: HTTPStatus.FORBIDDEN,
     Code.LINK_NOT_USABLE: HTTPStatus.FORBIDDEN,
+    Code.CODE_NOT_USABLE: HTTPStatus.FORBIDDEN,
+    Code.SIGN_IN_REFUSED: HTTPStatus.FORBIDDEN,
+    Code.TOO_MANY_TRIES: HTTPStatus.TOO_MANY_REQUESTS,
+    Code.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
+    Code.EMAIL_TAKEN: HTTPStatus.CONFLICT,
+    Code.EMAIL_NEEDED: HTTPStatus.CONFLICT,
+    Code.PERSON_UNKNOWN: HTTPStatus.NOT_FOUND,
+    Code.PERSON_KNOWN: HTTPStatus.CONFLICT,
+    Code.PERSON_DISABLED: HTTPStatus.CONFLICT,
+    Code.PASSWORD_NOT_ALLOWED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.GRANT_UNKNOWN: HTTPStatus.NOT_FOUND,
+    Code.GRANT_NOT_ALLOWED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.LAST_ADMIN: HTTPStatus.CONFLICT,
     Code.KEY_MISSING: HTTPStatus.BAD_REQUEST,
     Code.KEY_REUSED: HTTPStatus.CONFLICT,
+    Code.CURSOR_UNKNOWN: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.AMOUNT_OUT_OF_RANGE: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.CURRENCY_NOT_SOLD: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.CURRENCY_FIXED: HTTPStatus.CONFLICT,
@@ -28,6 +44,17 @@ _STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.STALL_UNKNOWN: HTTPStatus.NOT_FOUND,
     Code.STALL_IN_USE: HTTPStatus.CONFLICT,
     Code.TICKETS_SOLD: HTTPStatus.CONFLICT,
+    Code.TICKET_TYPE_UNKNOWN: HTTPStatus.NOT_FOUND,
+    Code.NOT_ON_SALE: HTTPStatus.CONFLICT,
+    Code.SOLD_OUT: HTTPStatus.CONFLICT,
+    Code.TOO_MANY_TICKETS: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.INSUFFICIENT_CREDITS: HTTPStatus.CONFLICT,
+    Code.CREDITS_ABOVE_TOTAL: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.CARD_PART_TOO_SMALL: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.ORDER_UNKNOWN: HTTPStatus.NOT_FOUND,
+    Code.ORDER_CLOSED: HTTPStatus.CONFLICT,
+    Code.ORDER_PAID: HTTPStatus.CONFLICT,
+    Code.ORDER_NOT_PAID: HTTPStatus.CONFLICT,
     Code.STAFF_UNKNOWN: HTTPStatus.NOT_FOUND,
     Code.STAFF_NOT_ASSIGNED: HTTPStatus.CONFLICT,
     Code.PIN_NOT_ALLOWED: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -40,6 +67,12 @@ _STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.KEY_NOT_KNOWN_YET: HTTPStatus.CONFLICT,
     Code.PAYMENT_UNKNOWN: HTTPStatus.NOT_FOUND,
     Code.PAYMENT_REFUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.CASH_OUT_NOT_ALLOWED: HTTPStatus.CONFLICT,
+    Code.CASH_OUT_OPEN: HTTPStatus.CONFLICT,
+    Code.CASH_OUT_UNKNOWN: HTTPStatus.NOT_FOUND,
+    Code.CASH_OUT_POSTED: HTTPStatus.CONFLICT,
+    Code.NOTHING_TO_CASH_OUT: HTTPStatus.CONFLICT,
+    Code.WALLET_FROZEN: HTTPStatus.CONFLICT,
     Code.AMOUNT_DIFFERS: HTTPStatus.CONFLICT,
     Code.CAME_TOO_EARLY: HTTPStatus.CONFLICT,
     Code.PAYMENTS_OFF: HTTPStatus.NOT_FOUND,
@@ -61,6 +94,8 @@ class Problem(BaseModel):
                     "code": "key_reused",
                     "detail": "This Idempotency-Key belongs to a top-up of 20.00 EUR.",
                     "next_step": "Use a new key for another top-up.",
+                    "instance": "urn:railtix:request:0197b2c4-6f0e-7c31-9d0e-3f6a1c2b4d5e",
+                    "request_id": "0197b2c4-6f0e-7c31-9d0e-3f6a1c2b4d5e",
                 }
             ]
         }
@@ -74,6 +109,9 @@ class Problem(BaseModel):
     next_step: str
     errors: list[str] = Field(default_factory=list[str])
     """What is wrong with each member, where the request was read but not understood."""
+    instance: str | None = None
+    request_id: str | None = None
+    """Of the request's `X-Request-Id`, or made here: every line of the log about it has it."""
 
 
 class ProblemError(Exception):
@@ -85,8 +123,17 @@ class ProblemError(Exception):
 
 
 def problem(
-    status: int, code: str, detail: str, next_step: str, errors: list[str] | None = None
+    status: int,
+    code: str,
+    detail: str,
+    next_step: str,
+    errors: list[str] | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> JSONResponse:
+    """`extra`: members of this one problem type, which its model names."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
     said = Problem(
         type=f"urn:railtix:problem:{code}",
         title=HTTPStatus(status).phrase,
@@ -95,10 +142,24 @@ def problem(
         detail=detail,
         next_step=next_step,
         errors=errors or [],
+        instance=None if request_id is None else f"urn:railtix:request:{request_id}",
+        request_id=request_id,
     )
-    content = said.model_dump(exclude=set() if errors else {"errors"})
-    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
-    return JSONResponse(content, status, headers, MEDIA_TYPE)
+    content = said.model_dump(exclude=set() if errors else {"errors"}, exclude_none=True)
+    content.update(extra or {})
+    sent = dict(headers or {})
+    if status == HTTPStatus.UNAUTHORIZED:
+        sent["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(content, status, sent, MEDIA_TYPE)
+
+
+def internal_error() -> JSONResponse:
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "The server failed; whether anything was done is not known.",
+        "Send the same request again, under the same Idempotency-Key where it has one.",
+    )
 
 
 def answers(*codes: int) -> dict[int | str, dict[str, Any]]:
@@ -110,16 +171,26 @@ def answers(*codes: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, addresses: Addresses) -> None:
     """Every error this server answers with is a problem document."""
 
     async def refused(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ProblemError), "registered for this error alone"
         refusal = error.refusal
-        return problem(_STATUS[refusal.code], refusal.code, refusal.detail, refusal.next_step)
+        status = _STATUS[refusal.code]
+        wait_s = refusal.retry_after_s
+        headers = None if wait_s is None else {"Retry-After": str(wait_s)}
+        return problem(status, refusal.code, refusal.detail, refusal.next_step, headers=headers)
 
-    async def not_understood(_: Request, error: Exception) -> JSONResponse:
+    async def not_understood(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError), "registered for this error alone"
+        if error.body and not _is_json(request):
+            return problem(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "not_json",
+                "The body is not marked as JSON.",
+                "Send JSON with Content-Type: application/json.",
+            )
         return problem(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "request_not_understood",
@@ -128,24 +199,30 @@ def install(app: FastAPI) -> None:
             [_explain(each) for each in error.errors()],
         )
 
-    async def http_error(_: Request, error: Exception) -> JSONResponse:
+    async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException), "registered for this error alone"
-        code = HTTPStatus(error.status_code).name.lower()
-        detail = str(error.detail)
-        return problem(error.status_code, code, detail, "Compare it with /v1/openapi.json.")
+        status = HTTPStatus(error.status_code)
+        headers = dict(error.headers or {})
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            # The route that was met knows its own methods, and not its neighbours'.
+            headers["Allow"] = ", ".join(addresses.at(request.url.path))
+        next_step = "Compare it with /v1/openapi.json."
+        return problem(status, status.name.lower(), str(error.detail), next_step, headers=headers)
 
     async def failed(_: Request, _error: Exception) -> JSONResponse:
-        return problem(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            "internal_error",
-            "The server failed; whether anything was done is not known.",
-            "Send the same request again, under the same Idempotency-Key where it has one.",
-        )
+        return internal_error()
 
     app.add_exception_handler(ProblemError, refused)
     app.add_exception_handler(RequestValidationError, not_understood)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, failed)
+
+
+def _is_json(request: Request) -> bool:
+    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return said == "application/json" or (
+        said.startswith("application/") and said.endswith("+json")
+    )
 
 
 def _explain(error: Mapping[str, Any]) -> str:

@@ -60,6 +60,37 @@ def create_token(
     return NewToken(holder, token, expires_at)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """What is kept of a token: everything but itself."""
+
+    subject: str
+    grant: Grant
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+def list_tokens(database: Database) -> list[TokenView]:
+    """All that were ever made, the newest first."""
+    with database.reading() as connection:
+        rows = connection.execute(
+            select(access_tokens).order_by(
+                access_tokens.c.created_at.desc(), access_tokens.c.subject
+            )
+        )
+        return [
+            TokenView(
+                row.subject,
+                Grant(Role(row.role), row.event_id, row.stall_id),
+                row.created_at,
+                row.expires_at,
+                row.revoked_at,
+            )
+            for row in rows
+        ]
+
+
 def find_holder(database: Database, token: str, now: datetime) -> Holder | None:
     """Who this token belongs to, while it counts."""
     if not is_of_kind(token, TokenKind.OPS_ACCESS):

@@ -1,4 +1,4 @@
-"""An attendee's way in: a link that works once, then a session on their phone."""
+"""An attendee's way in: a link or a code that works once, then a session on their phone."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -10,6 +10,8 @@ from sqlalchemy import Connection, insert, select, update
 from uuid_utils.compat import uuid7
 
 from cloud.access.tokens import TokenKind, draw_token, hash_token, is_of_kind
+from cloud.keys import KeyRing
+from cloud.operations.one_time_codes import normal, use_code
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_if_new
 from cloud.store.database import Database
@@ -97,31 +99,18 @@ def exchange_link(database: Database, link_token: str, now: datetime) -> Session
         ).scalar_one_or_none()
         if used is None:
             return _LINK_NOT_USABLE
-        token = draw_token(TokenKind.ATTENDEE_SESSION)
-        connection.execute(
-            insert(attendee_sessions).values(
-                hash=hash_token(token),
-                user_id=used,
-                created_at=now,
-                expires_at=now + SESSION_VALID,
-            )
-        )
-        payer_id = connection.execute(
-            select(users.c.payer_id).where(users.c.user_id == used)
-        ).scalar_one()
-        write_audit_records(
-            connection,
-            [
-                AuditRow(
-                    at=now,
-                    actor=f"user:{used}",
-                    action="attendee_signed_in",
-                    outcome="done",
-                    user_id=str(used),
-                )
-            ],
-        )
-    return Session(Attendee(UserId(str(used)), payer_id), token, now + SESSION_VALID)
+        return _begin(connection, used, "link", now)
+
+
+def sign_in_with_code(
+    database: Database, keys: KeyRing, email: str, code: str, now: datetime
+) -> Session | Refusal:
+    """A session for the newest code sent to this address; whoever is new is entered by it."""
+    with database.transaction() as connection:
+        refusal = use_code(connection, keys, email, code, now)
+        if refusal is not None:
+            return refusal
+        return _begin(connection, _enter(connection, email, now), "code", now)
 
 
 def find_attendee(database: Database, session_token: str, now: datetime) -> Attendee | None:
@@ -154,8 +143,38 @@ def sign_out(database: Database, session_token: str, now: datetime) -> None:
         )
 
 
+def _begin(connection: Connection, user_id: UUID, by: str, now: datetime) -> Session:
+    """A token nobody has seen: what the request brought along opens nothing more than before."""
+    token = draw_token(TokenKind.ATTENDEE_SESSION)
+    connection.execute(
+        insert(attendee_sessions).values(
+            hash=hash_token(token),
+            user_id=user_id,
+            created_at=now,
+            expires_at=now + SESSION_VALID,
+        )
+    )
+    payer_id = connection.execute(
+        select(users.c.payer_id).where(users.c.user_id == user_id)
+    ).scalar_one()
+    write_audit_records(
+        connection,
+        [
+            AuditRow(
+                at=now,
+                actor=f"user:{user_id}",
+                action="attendee_signed_in",
+                outcome="done",
+                user_id=str(user_id),
+                detail={"by": by},
+            )
+        ],
+    )
+    return Session(Attendee(UserId(str(user_id)), payer_id), token, now + SESSION_VALID)
+
+
 def _enter(connection: Connection, email: str | None, now: datetime) -> UUID:
-    email = None if email is None else email.strip().lower()
+    email = None if email is None else normal(email)
     user_id, payer_id = uuid7(), to_base64url(secrets.token_bytes(_PAYER_ID_BYTES))
     row = {"user_id": user_id, "payer_id": payer_id, "email": email, "created_at": now}
     if insert_if_new(connection, users, row):
