@@ -2,7 +2,7 @@
 
 import typer
 
-from cloud.cli import attendees, keys, servers, tokens, upkeep
+from cloud.cli import attendees, audit, keys, servers, tokens, upkeep
 
 app = typer.Typer(
     name="railtix-cloud",
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 servers.install(app)
 upkeep.install(app)
+app.add_typer(audit.app, name="audit")
 app.add_typer(tokens.app, name="token")
 app.add_typer(attendees.app, name="attendee")
 app.add_typer(keys.app, name="keys")

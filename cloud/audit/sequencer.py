@@ -144,14 +144,15 @@ def begin_epoch(
     `after`: a checkpoint kept elsewhere, whose epoch is over too even where no row here knows it.
     The caller holds the sequencer's lock (`wait_for_lock`).
     """
-    before = newest_tree(connection)
-    epoch = 1 + max(0 if before is None else before.epoch, 0 if after is None else after.epoch)
+    before = _newest_row(connection)
+    epoch = 1 + max(_newest_epoch(connection), 0 if after is None else after.epoch)
     detail: dict[str, Any] = {"epoch": epoch, "reason": reason}
     if before is not None:
+        # As it stands, damaged or not: this is how one goes on after damage.
         detail["previous"] = {
             "epoch": before.epoch,
-            "size": before.frontier.size,
-            "root": to_base64url(before.frontier.root),
+            "size": before.size,
+            "root": to_base64url(bytes(before.root)),
         }
     record_id = uuid7()
     record = AuditRow(
@@ -180,25 +181,37 @@ def wait_for_lock(connection: Connection) -> None:
 
 
 def newest_tree(connection: Connection) -> Tree | None:
-    """As the newest checkpoint has it; None before the first epoch."""
-    row = connection.execute(
+    """As the newest checkpoint has it; None before the first epoch.
+
+    Raises DamagedTreeError where nothing may be built on it.
+    """
+    row = _newest_row(connection)
+    if row is None:
+        return None
+    frontier = Frontier.from_bytes(row.size, bytes(row.frontier))
+    if row.record_id is None or frontier is None or frontier.root != bytes(row.root):
+        raise DamagedTreeError(
+            f"checkpoint {row.size} of epoch {row.epoch} is damaged: run `railtix-cloud audit "
+            "verify`"
+        )
+    return Tree(row.epoch, str(row.record_id), frontier)
+
+
+def _newest_row(connection: Connection) -> Row[Any] | None:
+    """The newest checkpoint, with the id of its epoch's first record."""
+    return connection.execute(
         select(audit_checkpoints, audit_leaves.c.record_id)
-        .join(
+        .outerjoin(
             audit_leaves,
             (audit_leaves.c.epoch == audit_checkpoints.c.epoch) & (audit_leaves.c.position == 0),
         )
         .order_by(audit_checkpoints.c.epoch.desc(), audit_checkpoints.c.size.desc())
         .limit(1)
     ).one_or_none()
-    if row is None:
-        return None
-    frontier = Frontier.from_bytes(row.size, bytes(row.frontier))
-    if frontier is None or frontier.root != bytes(row.root):
-        raise DamagedTreeError(
-            f"checkpoint {row.size} of epoch {row.epoch} is damaged: run `railtix-cloud audit "
-            "verify`"
-        )
-    return Tree(row.epoch, str(row.record_id), frontier)
+
+
+def _newest_epoch(connection: Connection) -> int:
+    return connection.execute(select(func.max(audit_epochs.c.epoch))).scalar_one() or 0
 
 
 class DamagedTreeError(Exception):
