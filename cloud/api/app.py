@@ -6,9 +6,11 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from cloud.api import health, ops, pages, pos, problems, topups, wallet
+from cloud.api import cash_outs, health, ops, orders, pages, pos, problems, tickets, topups, wallet
 from cloud.api.context import Cloud
 from cloud.api.defences import Defences
+from cloud.api.methods import Addresses, Methods
+from cloud.api.requests import Requests
 from cloud.pages import STATIC
 
 _DESCRIPTION: Final = """Credits for events.
@@ -28,10 +30,15 @@ def make_app(cloud: Cloud) -> ASGIApp:
         # Their pages load scripts from elsewhere, which our own policy forbids.
         docs_url=None,
         redoc_url=None,
+        # An address is one address: another slash is not found.
+        redirect_slashes=False,
     )
     app.state.cloud = cloud
-    problems.install(app)
-    for each in (wallet, topups, pos, ops, health, pages):
+    rooms = (wallet, cash_outs, topups, tickets, orders, pos, ops, health, pages)
+    for each in rooms:
         app.include_router(each.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    return Defences(app, is_https=cloud.public_url.startswith("https://"))
+    addresses = Addresses([*app.routes, *(route for each in rooms for route in each.router.routes)])
+    problems.install(app, addresses)
+    defended = Defences(Methods(app, addresses), is_https=cloud.public_url.startswith("https://"))
+    return Requests(defended, cloud.clock, writes_lines=cloud.writes_access_log)

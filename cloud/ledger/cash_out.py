@@ -56,7 +56,7 @@ class Appliance(msgspec.Struct, frozen=True):
     """What it may at most have sold to one wallet on its own."""
     proves_from: datetime
     """An empty queue from then on is a proof: `proof_begins`."""
-    seen_at: datetime
+    seen_at: datetime | None
     """Its newest heartbeat."""
     is_queue_empty: bool
     """As of then, and nothing in its journal without a final answer."""
@@ -80,11 +80,12 @@ def held_back(appliances: Sequence[Appliance], *, waits_until: datetime, now: da
     """What must stay in the wallet for uploads that may still come; each may bring its own."""
     if now >= waits_until:
         return 0
-    return sum(
-        each.allowance_in_cents
-        for each in appliances
-        if not (each.is_queue_empty and each.seen_at >= each.proves_from)
-    )
+    return sum(each.allowance_in_cents for each in appliances if not _is_proved(each))
+
+
+def _is_proved(appliance: Appliance) -> bool:
+    seen_at = appliance.seen_at
+    return appliance.is_queue_empty and seen_at is not None and seen_at >= appliance.proves_from
 
 
 class Purchase(msgspec.Struct, frozen=True):
@@ -195,19 +196,28 @@ def deduct_for_cash_out(
 
 
 def give_back(
-    deduct: Posting, amount: Money, *, transaction_id: TransactionId, at: datetime
+    *,
+    transaction_id: TransactionId,
+    user_id: UserId,
+    amount: Money,
+    cash_out_id: str,
+    idempotency_key: IdempotencyKey,
+    reversal_of: TransactionId,
+    at: datetime,
 ) -> Posting:
     """What the provider refused for good, into the wallet again."""
-    assert amount <= deduct.amount, "never more than was taken"
-    return msgspec.structs.replace(
-        deduct,
+    return Posting(
         id=transaction_id,
+        user_id=user_id,
         type=TransactionType.REFUND,
         direction=Direction.IN,
         amount=amount,
+        reference=cash_out_id,
+        idempotency_key=idempotency_key,
+        correlation_id=CorrelationId(cash_out_id),
         created_at=at,
         created_by="system:cash-out",
-        reversal_of=deduct.id,
+        reversal_of=reversal_of,
     )
 
 
