@@ -12,7 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from cloud.keys import KeyRing
 from cloud.ledger.decide import decide_batch
 from cloud.ledger.decisions import Decision
-from cloud.ledger.facts import Presented
+from cloud.ledger.facts import BatchRequest, Presented
+from cloud.operations.approve import approve
+from cloud.operations.ask_at_till import ask_at_till
 from cloud.operations.opening import (
     Arrived,
     Opened,
@@ -22,13 +24,24 @@ from cloud.operations.opening import (
     present,
 )
 from cloud.operations.sign_in import sign_in
-from cloud.operations.telling import tell_batch, tell_refused, tell_sign_in
+from cloud.operations.telling import tell_alone, tell_batch, tell_refused
 from cloud.store.database import CommitUnknownError, Database
 from cloud.store.gathering import gather_facts
 from cloud.store.keeping import AuditRow, keep_decided, write_audit_records
 from cloud.store.remembered import Remembered
 from protocol.ids import DeviceId
-from protocol.messages import Declined, HeartbeatAnswered, Outcome, Reply, SignIn, encode, kind_of
+from protocol.messages import (
+    Approve,
+    Declined,
+    HeartbeatAnswered,
+    LastReceiptRequest,
+    Outcome,
+    Reply,
+    ShiftReportRequest,
+    SignIn,
+    encode,
+    kind_of,
+)
 from protocol.signing import Profile, fingerprint, sign
 
 _TRIES_ALONE: Final = 3
@@ -89,9 +102,9 @@ Answer = SignedReply | Unverified | Unanswered
 
 
 def answer_batch(desk: Desk, arrived: Sequence[Arrived]) -> list[Answer]:
-    """An answer to each, in the same order; all but the sign-ins in one transaction."""
+    """An answer to each, in the same order; all that is quick in one transaction."""
     opened = open_requests(desk.database, desk.remembered, arrived)
-    batch = [each for each in opened if isinstance(each, Opened) and not is_sign_in(each)]
+    batch = [each for each in opened if isinstance(each, Opened) and not runs_alone(each)]
     answered: dict[Arrived, Answer] = {}
     for each, reply in zip(batch, answer_opened(desk, batch), strict=True):
         answered[each.arrived] = reply
@@ -99,17 +112,18 @@ def answer_batch(desk: Desk, arrived: Sequence[Arrived]) -> list[Answer]:
     for each, answer in zip(refused, refuse(desk, refused), strict=True):
         answered[each.arrived] = answer
     for each in opened:
-        if isinstance(each, Opened) and is_sign_in(each):
-            answered[each.arrived] = answer_sign_in(desk, each)
+        if isinstance(each, Opened) and runs_alone(each):
+            answered[each.arrived] = answer_alone(desk, each)
     return [answered[each.arrived] for each in opened]
 
 
-def is_sign_in(opened: Opened) -> bool:
-    return isinstance(opened.request, SignIn)
+def runs_alone(opened: Opened) -> bool:
+    """Whether it is slow, on purpose (a PIN) or by its nature (a report)."""
+    return not isinstance(opened.request, BatchRequest)
 
 
 def answer_opened(desk: Desk, batch: Sequence[Opened]) -> list[SignedReply | Unanswered]:
-    """Answer requests that are no sign-ins, in one transaction where that succeeds."""
+    """Answer what does not run alone, in one transaction where that succeeds."""
     if not batch:
         return []
     presented = list(zip(present(desk.keys, batch), batch, strict=True))
@@ -133,18 +147,31 @@ def answer_opened(desk: Desk, batch: Sequence[Opened]) -> list[SignedReply | Una
     ]
 
 
-def answer_sign_in(desk: Desk, opened: Opened) -> SignedReply | Unanswered:
-    """Slow on purpose (argon2): never on the thread that answers sales."""
+def answer_alone(desk: Desk, opened: Opened) -> SignedReply | Unanswered:
+    """What `runs_alone`: never on the thread that answers sales."""
     request = opened.request
-    assert isinstance(request, SignIn), "a sign-in"
     try:
-        outcome = sign_in(desk.database, desk.keys, opened, request)
+        outcome = _decide_alone(desk, opened)
     except (SQLAlchemyError, CommitUnknownError) as error:
-        _log.warning("sign_in_failed", device_id=request.device_id, error=type(error).__name__)
-        tell_sign_in(opened, None, desk.now())
+        _log.warning(
+            f"{kind_of(request)}_failed", device_id=request.device_id, error=type(error).__name__
+        )
+        tell_alone(opened, None, desk.now())
         return Unanswered(opened.arrived)
-    tell_sign_in(opened, outcome, desk.now())
+    tell_alone(opened, outcome, desk.now())
     return desk.sign(opened.arrived, request.device, request.key, kind_of(request), outcome)
+
+
+def _decide_alone(desk: Desk, opened: Opened) -> Outcome:
+    match opened.request:
+        case SignIn() as request:
+            return sign_in(desk.database, desk.keys, opened, request)
+        case Approve() as request:
+            return approve(desk.database, desk.keys, opened, request)
+        case LastReceiptRequest() | ShiftReportRequest() as request:
+            return ask_at_till(desk.database, opened, request)
+        case request:
+            raise AssertionError(f"a {kind_of(request)} is answered in a batch")
 
 
 def refuse(desk: Desk, refused: Sequence[Unreadable | Unverified]) -> list[Answer]:

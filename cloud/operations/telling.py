@@ -33,7 +33,7 @@ def tell_batch(
     _tell(list(zip(batch, answers, strict=True)), now)
 
 
-def tell_sign_in(opened: Opened, outcome: Outcome | None, now: datetime) -> None:
+def tell_alone(opened: Opened, outcome: Outcome | None, now: datetime) -> None:
     _tell([(opened, outcome)], now)
 
 

@@ -15,10 +15,10 @@ from cloud.operations.opening import Arrived, Opened, open_requests
 from cloud.operations.pos import (
     Desk,
     SignedReply,
+    answer_alone,
     answer_opened,
-    answer_sign_in,
-    is_sign_in,
     refuse,
+    runs_alone,
 )
 from cloud.store.database import CommitUnknownError
 from cloud.store.policy_post import (
@@ -123,7 +123,7 @@ class Worker:
         opened = open_requests(self._desk.database, self._desk.remembered, arrived)
         sales: list[Opened] = []
         for each in opened:
-            if isinstance(each, Opened) and is_sign_in(each):
+            if isinstance(each, Opened) and runs_alone(each):
                 self._queue_sign_in(each)
             elif isinstance(each, Opened):
                 sales.append(each)
@@ -148,7 +148,7 @@ class Worker:
 
     def _sign_in(self, opened: Opened) -> None:
         try:
-            answer = answer_sign_in(self._desk, opened)
+            answer = answer_alone(self._desk, opened)
         except Exception:  # noqa: BLE001  # logged; nobody reads this future
             _log.exception("sign_in_lost", request=opened.request_hash)
             return

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import TimeoutError as StarvedError
 
 from cloud.operations.opening import Opened
-from cloud.operations.pos import Desk, SignedReply, Unanswered, answer_sign_in
+from cloud.operations.pos import Desk, SignedReply, Unanswered, answer_alone
 from cloud.store.policy_post import Letter, read_all_active
 from cloud.store.tables import devices, policies, spent_tokens
 from cloud.worker.mqtt5 import Message
@@ -107,9 +107,9 @@ def test_an_appliance_that_floods_the_slow_sign_ins_waits_for_itself_alone(
 
     def compare_slowly(desk: Desk, opened: Opened) -> SignedReply | Unanswered:
         assert may_compare.wait(WAIT_S)
-        return answer_sign_in(desk, opened)
+        return answer_alone(desk, opened)
 
-    monkeypatch.setattr("cloud.worker.worker.answer_sign_in", compare_slowly)
+    monkeypatch.setattr("cloud.worker.worker.answer_alone", compare_slowly)
     start_worker()
     tries = [stall.till.sign_in(floor, pin="0000") for _ in range(40)]
     tokens = [stall.till.sign(each) for each in tries]
