@@ -119,6 +119,29 @@ def gather_facts(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one request comes from."""
+
+    appliance: Appliance
+    is_revoked: bool
+    session: StaffSession | None
+
+
+def gather_place(
+    connection: Connection, device_id: DeviceId, thumbprint: str, session_id: str
+) -> Place:
+    """For a request that runs alone, from an appliance and a certificate that are known."""
+    rows = _PLACES.run(connection, [(device_id, thumbprint, as_uuid_text(session_id))])
+    places = _take_places(rows)
+    appliance = places.appliances[device_id]
+    return Place(
+        appliance,
+        is_revoked=appliance.revoked or bool(places.revoked_certificates),
+        session=next(iter(places.sessions.values()), None),
+    )
+
+
 def _gather_refunds(connection: Connection, batch: Sequence[Presented]) -> RefundFacts:
     """Before the wallets are locked: an approval's row comes first, wherever both are held."""
     refunds = [each.request for each in batch if isinstance(each.request, Refund)]
