@@ -33,6 +33,9 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
 Version = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Text = Annotated[str, msgspec.Meta(max_length=200)]
 Jws = Annotated[str, msgspec.Meta(max_length=1024)]
+ReplyJws = Annotated[str, msgspec.Meta(max_length=4096)]
+ShortId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{0,22}\Z")]
+"""An id out of a wallet QR; empty where there is none."""
 
 
 class Reason(StrEnum):
@@ -89,6 +92,10 @@ class Reason(StrEnum):
     NOT_A_SUPERVISOR = "not_a_supervisor"
     SAME_PERSON = "same_person"
     """Nobody approves what they ask for themselves."""
+    PROOF_NOT_OURS = "proof_not_ours"
+    """The reply that was sent along is not signed by this cloud."""
+    PROOF_IS_OF_ANOTHER = "proof_is_of_another"
+    """The reply that was sent along says nothing of this sale."""
     NO_RECEIPT = "no_receipt"
     """This appliance has sold nothing yet at this event and stall."""
     UNSUPPORTED_VERSION = "unsupported_version"
@@ -267,6 +274,26 @@ class Cancel(_Request, frozen=True, kw_only=True, tag="cancel"):
     correlation_id: Key
 
 
+class Resubmission(_Request, frozen=True, kw_only=True, tag="resubmission"):
+    """A settled sale, said again to a cloud that was restored from a backup.
+
+    The cloud's own signed reply proves it: what that says is posted, if it is not there already.
+    """
+
+    session_id: Key
+    event_id: Slug
+    stall_id: Slug
+    policy_version: Version
+    entry: Count
+    correlation_id: Key
+    lines: Lines = ()
+    reply: ReplyJws
+
+    @property
+    def correlation(self) -> CorrelationId:
+        return CorrelationId(self.correlation_id)
+
+
 class Refund(_Request, frozen=True, kw_only=True, tag="refund"):
     """Give back, to the wallet it came from, a sale or a part of it: online, now."""
 
@@ -332,6 +359,8 @@ class Heartbeat(_Request, frozen=True, kw_only=True, tag="heartbeat"):
     queue: Count
     """Messages that wait for a signed answer."""
     printer: Text
+    resent_for: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """The `Resend.restore_id` it has sent its journal again for."""
 
 
 Request = (
@@ -341,6 +370,7 @@ Request = (
     | Deduct
     | OfflineAcceptance
     | Cancel
+    | Resubmission
     | Refund
     | Approve
     | LastReceiptRequest
@@ -372,7 +402,7 @@ class BalanceShown(_Outcome, frozen=True, tag="balance_shown"):
     balance: Money
 
 
-class Approved(_Outcome, frozen=True, tag="approved"):
+class Approved(_Outcome, frozen=True, tag="approved", omit_defaults=True):
     """Deducted, exactly once. `code` is what a person reads out from the receipt."""
 
     transaction_id: str
@@ -380,9 +410,12 @@ class Approved(_Outcome, frozen=True, tag="approved"):
     balance: Money
     code: Text
     at_ms: Milliseconds
+    payer_id: ShortId = ""
+    """Whose QR it was, and which: what a cloud that lost this sale posts it by again."""
+    token_id: ShortId = ""
 
 
-class PostedOffline(_Outcome, frozen=True, tag="posted_offline"):
+class PostedOffline(_Outcome, frozen=True, tag="posted_offline", omit_defaults=True):
     """Posted in full after the fact. `short_in_cents`: what the wallet could not cover."""
 
     transaction_id: str
@@ -390,6 +423,8 @@ class PostedOffline(_Outcome, frozen=True, tag="posted_offline"):
     short_in_cents: Count
     token_seen_before: bool
     at_ms: Milliseconds
+    payer_id: ShortId = ""
+    token_id: ShortId = ""
 
 
 class Cancelled(_Outcome, frozen=True, tag="cancelled"):
@@ -469,12 +504,21 @@ class ShiftReport(_Outcome, frozen=True, tag="shift_report"):
     """Of the sales that were not given back whole; those with the most money, by number."""
 
 
+class Resend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The cloud came back from a backup: say again what it may have lost."""
+
+    restore_id: Key
+    from_entry: Count
+    """What is settled before this entry of the journal was in the backup."""
+
+
 class HeartbeatAnswered(_Outcome, frozen=True, tag="heartbeat_answered", omit_defaults=True):
     cloud_time_ms: Milliseconds
     policy_version: Version
     """The newest policy for this appliance: behind it, wait for the retained message."""
     checkpoint: Jws | None = None
     """The audit log's newest (`checkpoint.Checkpoint`), so that it leaves the cloud's hands."""
+    resend: Resend | None = None
 
 
 Outcome = (

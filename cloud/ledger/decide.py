@@ -16,7 +16,7 @@ from cloud.ledger.decisions import (
     SpentToken,
     same_answer,
 )
-from cloud.ledger.facts import Facts, KeyState, KnownKey, PostedSale, Presented
+from cloud.ledger.facts import Facts, KeyState, KnownKey, PostedSale, Presented, Resending
 from cloud.ledger.judging import Cleared, judge_balance, judge_deduct, judge_offline
 from cloud.ledger.postings import Direction, Posting, TransactionType, Wallet
 from cloud.ledger.receipts import short_code
@@ -38,6 +38,7 @@ from protocol.messages import (
     PostedOffline,
     Reason,
     Refund,
+    Resend,
     SignedOut,
     SignOut,
     UnderReview,
@@ -181,6 +182,8 @@ def _deduct(book: Book, presented: Presented, request: Deduct) -> Decision:
         balance=wallet.balance - request.amount,
         code=code,
         at_ms=_milliseconds(presented),
+        payer_id=judged.payer.token.sub,
+        token_id=judged.payer.token.jti,
     )
     return _posted(presented, KeyState.APPROVED, answer, posting, judged)
 
@@ -203,6 +206,8 @@ def _post_offline(
         short_in_cents=short_in_cents,
         token_seen_before=seen_before,
         at_ms=_milliseconds(presented),
+        payer_id=judged.payer.token.sub,
+        token_id=judged.payer.token.jti,
     )
     if short_in_cents:
         flags = (*flags, Flag.SHORT)
@@ -371,8 +376,14 @@ def _answer_heartbeat(book: Book, presented: Presented, request: Heartbeat) -> D
     appliance = book.appliance(request.device)
     newest = appliance.policy_version
     flag = compare_journals(appliance.journal, request.journal)
+    resend = appliance.resend
+    has_resent = resend is not None and request.resent_for == resend.restore_id
     return Decision(
-        answer=HeartbeatAnswered(_milliseconds(presented), newest),
+        answer=HeartbeatAnswered(
+            _milliseconds(presented),
+            newest,
+            resend=None if resend is None or has_resent else _asked_again(resend, request.journal),
+        ),
         flags=() if flag is None else (flag,),
         seen=Seen(
             at=presented.arrived_at,
@@ -382,8 +393,15 @@ def _answer_heartbeat(book: Book, presented: Presented, request: Heartbeat) -> D
             firmware=request.firmware,
             printer=request.printer,
             queue=request.queue,
+            has_resent=has_resent,
         ),
     )
+
+
+def _asked_again(resend: Resending, journal: JournalPosition) -> Resend:
+    """A journal that the backup did not know is said again whole."""
+    from_entry = resend.from_entry if resend.epoch == journal.epoch else 0
+    return Resend(resend.restore_id, from_entry)
 
 
 def compare_journals(before: JournalPosition | None, now: JournalPosition) -> Flag | None:

@@ -89,6 +89,8 @@ class Seen(msgspec.Struct, frozen=True):
     firmware: str
     printer: str
     queue: int
+    has_resent: bool = False
+    """It has said its journal again since the database was restored."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

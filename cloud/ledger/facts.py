@@ -90,6 +90,15 @@ class Appliance(msgspec.Struct, frozen=True):
     """The newest issued for it."""
     journal: JournalPosition | None = None
     """As of its newest heartbeat."""
+    resend: "Resending | None" = None
+    """What it has to say again since the database was restored."""
+
+
+class Resending(msgspec.Struct, frozen=True):
+    restore_id: str
+    epoch: str | None
+    """The journal that the backup knew; of another one all is said again."""
+    from_entry: int
 
 
 class EventTerms(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from cloud.ledger.facts import (
     PostedSale,
     Presented,
     RefundFacts,
+    Resending,
     StaffSession,
 )
 from cloud.store.approvals import (
@@ -210,6 +211,9 @@ def _appliance(row: Any) -> Appliance:
         stall_id=None if row.stall_id is None else StallId(row.stall_id),
         policy_version=row.policy_version,
         journal=journal,
+        resend=None
+        if row.resend_for is None
+        else Resending(uuid_text(row.resend_for), row.resend_epoch, row.resend_from),
     )
 
 
@@ -359,6 +363,9 @@ def _select_places(wanted: FromClause) -> Executable:
             devices.c.journal_last,
             devices.c.journal_settled_below,
             devices.c.journal_head,
+            devices.c.resend_for,
+            devices.c.resend_epoch,
+            devices.c.resend_from,
             device_certificates.c.thumbprint,
             device_certificates.c.revoked_at.label("certificate_revoked_at"),
             staff_sessions.c.session_id,

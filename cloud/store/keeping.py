@@ -229,6 +229,13 @@ def _keep_heartbeats(
     ]
     if journals:
         connection.execute(_SEE_DEVICE, journals)
+    resent = [
+        {"of_device_id": presented.request.device_id, "resend_for": None}
+        for presented, decision in zip(requests, decisions, strict=True)
+        if decision.seen is not None and decision.seen.has_resent
+    ]
+    if resent:
+        connection.execute(_SEE_DEVICE, resent)
 
 
 def _journal_values(journal: JournalPosition) -> dict[str, Any]:

@@ -37,8 +37,10 @@ devices = Table(
     Column("firmware", String(200)),
     Column("printer", String(200)),
     Column("queue", BigInteger),
-    # The restore after which it has sent its journal again.
-    Column("resent_after", Uuid),
+    # The restore after which it has to say its journal again, and from where: as of the backup.
+    Column("resend_for", Uuid),
+    Column("resend_epoch", KEY),
+    Column("resend_from", BigInteger),
     moment("last_seen_at", nullable=True),
     moment("created_at"),
     ForeignKeyConstraint(["event_id", "stall_id"], ["stalls.event_id", "stalls.stall_id"]),

@@ -46,7 +46,9 @@ def _change_tables() -> None:
     op.add_column("access_tokens", sa.Column("event_id", sa.String(length=40), nullable=True))
     op.add_column("access_tokens", sa.Column("stall_id", sa.String(length=40), nullable=True))
     op.add_column("credit_transactions", sa.Column("accepted_offline_at", _TIME, nullable=True))
-    op.add_column("devices", sa.Column("resent_after", sa.Uuid(), nullable=True))
+    op.add_column("devices", sa.Column("resend_for", sa.Uuid(), nullable=True))
+    op.add_column("devices", sa.Column("resend_epoch", sa.String(length=64), nullable=True))
+    op.add_column("devices", sa.Column("resend_from", sa.BigInteger(), nullable=True))
     for name, kind, default in (
         ("top_up_min_in_cents", sa.BigInteger(), "100"),
         ("top_up_max_in_cents", sa.BigInteger(), "50000"),
