@@ -6,7 +6,26 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from cloud.api import cash_outs, health, ops, orders, pages, pos, problems, tickets, topups, wallet
+from cloud.api import (
+    audit,
+    cash_outs,
+    console_session,
+    health,
+    me,
+    ops,
+    orders,
+    pages,
+    people,
+    pos,
+    problems,
+    reports,
+    sign_in,
+    tickets,
+    topups,
+    wallet,
+    webhooks,
+)
+from cloud.api.access_document import describe_access
 from cloud.api.context import Cloud
 from cloud.api.defences import Defences
 from cloud.api.methods import Addresses, Methods
@@ -34,10 +53,28 @@ def make_app(cloud: Cloud) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.cloud = cloud
-    rooms = (wallet, cash_outs, topups, tickets, orders, pos, ops, health, pages)
+    rooms = (
+        sign_in,
+        me,
+        wallet,
+        cash_outs,
+        topups,
+        webhooks,
+        tickets,
+        orders,
+        pos,
+        audit,
+        reports,
+        ops,
+        console_session,
+        people,
+        health,
+        pages,
+    )
     for each in rooms:
         app.include_router(each.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    describe_access(app, cloud.public_url)
     addresses = Addresses([*app.routes, *(route for each in rooms for route in each.router.routes)])
     problems.install(app, addresses)
     defended = Defences(Methods(app, addresses), is_https=cloud.public_url.startswith("https://"))
