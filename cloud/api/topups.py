@@ -1,45 +1,42 @@
-"""Buying Credits: open a card page, hear from the provider, tell the attendee."""
+"""Buying Credits: open a card page, tell the attendee what became of it."""
 
 from http import HTTPStatus
 from typing import Annotated, Literal
+from uuid import UUID
 
-from fastapi import APIRouter, Request
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, Response
+from fastapi import APIRouter
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.api.access import SignedInAttendee
-from cloud.api.context import Cloud, TheCloud
-from cloud.api.forms import Currency, Key, MoneyView
-from cloud.api.problems import ProblemError, answers, problem
+from cloud.api.context import TheCloud
+from cloud.api.forms import Currency, Cursor, Key, Limit, MoneyView, Slug
+from cloud.api.problems import ProblemError, answers
+from cloud.operations.card_payments import Payment, PaymentState
 from cloud.operations.refusals import Code, Refusal
-from cloud.operations.top_up import (
-    Payment,
-    PaymentState,
-    find_payment,
-    record_refused_webhook,
-    start_top_up,
-    take_provider_event,
-)
-from cloud.payments.built_in import NAME
-from cloud.payments.delivery import SIGNATURE_HEADER
-from cloud.payments.provider import CardProvider, WebhookRefusal
-from protocol.ids import IdempotencyKey
+from cloud.operations.top_up import find_payment, list_payments, start_top_up
+from protocol.ids import EventId, IdempotencyKey
 from protocol.money import Money
 
 router = APIRouter(prefix="/v1", tags=["top-ups"])
 
-Status = Literal["pending", "paid", "declined"]
+Status = Literal["pending", "paid", "declined", "expired", "refunded"]
 
 
 class TopUp(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"amount_in_cents": 2000, "currency": "EUR"}]},
+        json_schema_extra={
+            "examples": [
+                {"amount_in_cents": 2000, "currency": "EUR", "event_id": "harbour-festival"}
+            ]
+        },
     )
 
     amount_in_cents: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
     currency: Currency
+    event_id: Slug | None = None
+    """Whose limits count; left out: the widest of the open events in that currency."""
 
 
 class TopUpOpened(BaseModel):
@@ -53,20 +50,35 @@ class TopUpView(BaseModel):
     id: str
     amount: MoneyView
     status: Status
+    """`declined`: another card may still pay. `refunded`: all of it is back on the card."""
+    at_ms: int
+    """When it was asked for, milliseconds since 1970."""
 
 
-class WebhookTaken(BaseModel):
-    outcome: Annotated[str, Field(examples=["credited", "known_already", "noted"])]
+class TopUpPage(BaseModel):
+    top_ups: list[TopUpView]
+    """Newest first."""
+    next_cursor: str | None
+    """Of the next page; none: this is the last one."""
 
 
 @router.post("/topups", status_code=HTTPStatus.CREATED, responses=answers(401, 404, 409, 422, 502))
 def open_top_up(body: TopUp, attendee: SignedInAttendee, cloud: TheCloud, key: Key) -> TopUpOpened:
     """Open a card page for this amount. No card data passes through here."""
+    if cloud.provider is None:
+        raise ProblemError(
+            Refusal(
+                Code.PAYMENTS_OFF,
+                "No card provider is set up here.",
+                "Buy Credits at a counter, or set `payments.provider`.",
+            )
+        )
     payment = start_top_up(
         cloud.database,
-        _provider(cloud),
+        cloud.provider,
         attendee,
         Money(body.amount_in_cents, body.currency),
+        event_id=None if body.event_id is None else EventId(body.event_id),
         key=IdempotencyKey(key),
         return_url=f"{cloud.public_url}/",
         now=cloud.clock(),
@@ -84,55 +96,38 @@ def top_up(payment_id: str, attendee: SignedInAttendee, cloud: TheCloud) -> TopU
     payment = find_payment(cloud.database, attendee, payment_id)
     if isinstance(payment, Refusal):
         raise ProblemError(payment)
-    return TopUpView(id=payment.id, amount=MoneyView.of(payment.amount), status=_status(payment))
+    return _view(payment)
 
 
-@router.post(
-    "/webhooks/test",
-    response_model=WebhookTaken,
-    responses=answers(400, 404, 409),
-    openapi_extra={"requestBody": {"content": {"application/json": {}}, "required": True}},
-)
-async def webhook(request: Request, cloud: TheCloud) -> Response:
-    """The built-in provider tells what became of a payment (signed, `RailTix-Signature`).
-
-    Anything but a 2xx makes it come again.
-    """
-    return await run_in_threadpool(
-        _take_webhook,
-        cloud,
-        await request.body(),
-        request.headers.get(SIGNATURE_HEADER, ""),
+@router.get("/topups", responses=answers(401, 422))
+def top_ups(
+    attendee: SignedInAttendee, cloud: TheCloud, cursor: Cursor = None, limit: Limit = 50
+) -> TopUpPage:
+    """One's own top-ups."""
+    before = None if cursor is None else _read_cursor(cursor)
+    found = list_payments(cloud.database, attendee, before=before, limit=limit + 1)
+    page = found[:limit]
+    return TopUpPage(
+        top_ups=[_view(each) for each in page],
+        next_cursor=page[-1].id if len(found) > limit else None,
     )
 
 
-def _take_webhook(cloud: Cloud, body: bytes, signature: str) -> Response:
-    now = cloud.clock()
-    event = _provider(cloud).read_webhook(body, signature, now)
-    if isinstance(event, WebhookRefusal):
-        record_refused_webhook(cloud.database, NAME, event, now)
-        return problem(
-            HTTPStatus.BAD_REQUEST,
-            event.value,
-            "This webhook is not believed.",
-            "Sign the time and the exact body with the shared secret, and send it at once.",
-        )
-    outcome = take_provider_event(cloud.database, event, now)
-    if isinstance(outcome, Refusal):
-        raise ProblemError(outcome)
-    return JSONResponse({"outcome": outcome.value})
+def _read_cursor(cursor: str) -> UUID:
+    try:
+        return UUID(cursor)
+    except ValueError:
+        said = {"loc": ("query", "cursor"), "msg": "not a `next_cursor` of this list"}
+        raise RequestValidationError([said]) from None
 
 
-def _provider(cloud: Cloud) -> CardProvider:
-    if cloud.provider is None:
-        raise ProblemError(
-            Refusal(
-                Code.PAYMENTS_OFF,
-                "No card provider is set up here.",
-                "Buy Credits at a counter, or set `payments.test_provider` for a trial.",
-            )
-        )
-    return cloud.provider
+def _view(payment: Payment) -> TopUpView:
+    return TopUpView(
+        id=payment.id,
+        amount=MoneyView.of(payment.amount),
+        status=_status(payment),
+        at_ms=int(payment.created_at.timestamp() * 1000),
+    )
 
 
 def _status(payment: Payment) -> Status:
@@ -143,3 +138,7 @@ def _status(payment: Payment) -> Status:
             return "paid"
         case PaymentState.FAILED:
             return "declined"
+        case PaymentState.EXPIRED:
+            return "expired"
+        case PaymentState.REFUNDED:
+            return "refunded"

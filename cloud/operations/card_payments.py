@@ -1,6 +1,6 @@
 """A card payment's row: committed before the provider is called, then the page it opened."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_if_new
+from cloud.payments.patience import poll_again_after
 from cloud.payments.provider import (
     CardProvider,
     CheckoutRefusedError,
@@ -18,13 +19,12 @@ from cloud.payments.provider import (
     ProviderUnreachableError,
 )
 from cloud.store.database import Database
-from cloud.store.tables import payments
+from cloud.store.tables import orders, payments
 from protocol.ids import IdempotencyKey
 from protocol.money import Money
 
 PAGE_VALID: Final = timedelta(hours=1)
 """How long a top-up's card page is left open."""
-FIRST_POLL_AFTER: Final = timedelta(seconds=20)
 
 
 class PaymentState(StrEnum):
@@ -40,6 +40,23 @@ class PaymentState(StrEnum):
     """All of it went back to the card."""
 
 
+class WebhookOutcome(StrEnum):
+    """What a provider's word came to."""
+
+    CREDITED = "credited"
+    SETTLED = "settled"
+    """An order heard of its card part."""
+    NOTED = "noted"
+    """Nothing moves: a card was declined, a page expired, a refund is under way."""
+    REFUND_ENDED = "refund_ended"
+    TAKEN_BACK = "taken_back"
+    """A dispute, or a refund that was not ours: out of the wallet."""
+    PUT_BACK = "put_back"
+    """The provider has the money again: into the wallet."""
+    KNOWN_ALREADY = "known_already"
+    UNCONCERNING = "unconcerning"
+
+
 class Purpose(StrEnum):
     TOP_UP = "top_up"
     ORDER = "order"
@@ -52,6 +69,8 @@ class Payment:
     card_page: str | None
     state: PaymentState
     created_at: datetime
+    reference: str | None
+    """The provider's, once it was asked."""
 
 
 def enter_payment(
@@ -86,7 +105,7 @@ def enter_payment(
         "order_id": order_id,
         "return_url": f"{return_url}{payment_id}",
         "idempotency_key": key,
-        "poll_at": now + FIRST_POLL_AFTER,
+        "poll_at": now + poll_again_after(0),
         "expires_at": expires_at,
         "created_at": now,
         "updated_at": now,
@@ -136,14 +155,48 @@ def open_card_page(
                 updated_at=now,
             )
         )
-    return Payment(
-        stands.id, stands.amount, checkout.card_page, PaymentState.PENDING, stands.created_at
+    return replace(
+        stands,
+        card_page=checkout.card_page,
+        state=PaymentState.PENDING,
+        reference=checkout.reference,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A payment's row, and its order's where it pays one; both held until the commit."""
+
+    payment: Row[Any]
+    order: Row[Any] | None
+
+
+def lock_payment(connection: Connection, payment_id: UUID) -> Locked:
+    """The order first, then the payment: the one order of `store.locks`."""
+    order_id = connection.execute(
+        select(payments.c.order_id).where(payments.c.id == payment_id)
+    ).scalar_one()
+    order = None
+    if order_id is not None:
+        order = connection.execute(
+            select(orders).where(orders.c.order_id == order_id).with_for_update()
+        ).one_or_none()
+    payment = connection.execute(
+        select(payments).where(payments.c.id == payment_id).with_for_update()
+    ).one()
+    return Locked(payment, order)
 
 
 def payment_of(row: Row[Any]) -> Payment:
     amount = Money(row.amount_in_cents, row.currency)
-    return Payment(str(row.id), amount, row.checkout_url, PaymentState(row.state), row.created_at)
+    return Payment(
+        str(row.id),
+        amount,
+        row.checkout_url,
+        PaymentState(row.state),
+        row.created_at,
+        row.provider_reference,
+    )
 
 
 _UNREACHABLE: Final = Refusal(
