@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -21,8 +22,10 @@ class _Handler(logging.StreamHandler[Any]):
     def write(self, lines: bytes) -> None:
         self.acquire()
         try:
-            self.stream.write(lines.decode())
-            self.flush()
+            # As logging does: a log that nobody takes stops no sale.
+            with suppress(OSError, ValueError):
+                self.stream.write(lines.decode())
+                self.flush()
         finally:
             self.release()
 

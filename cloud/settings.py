@@ -1,12 +1,14 @@
 """The cloud's settings: a TOML file, overridden by RAILTIX_ variables; a wrong one is named."""
 
 from email.utils import parseaddr
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AnyHttpUrl,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -20,10 +22,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from cloud.access.pace import Pace
+
 CONFIG: Final = Path("/etc/railtix/cloud.toml")
 STATE: Final = Path("/var/lib/railtix")
 PROVIDER_SECRET_CHARS_MIN: Final = 24
 
+PaceText = Annotated[
+    Pace, BeforeValidator(lambda said: Pace.read(said) if isinstance(said, str) else said)
+]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -111,6 +118,27 @@ class MailSettings(_Section):
         return self
 
 
+class LimitSettings(_Section):
+    """How often, as `60/minute`: so many at once, refilled evenly over the time."""
+
+    codes: PaceText = Pace(60, 60)
+    """Sign-in codes asked for, from one client address."""
+    sign_in_failures: PaceText = Pace(30, 60)
+    """Wrong links, codes and passwords, from one client address."""
+    token_failures: PaceText = Pace(120, 60)
+    """Unknown or ended sessions and access tokens, from one client address."""
+    pos_failures: PaceText = Pace(60, 60)
+    """Requests under /v1/pos that no appliance of ours signed, from one client address."""
+    webhook_failures: PaceText = Pace(60, 60)
+    """Webhooks that are not believed, from one client address."""
+    wallet_qr: PaceText = Pace(60, 60)
+    """Payment codes for one attendee."""
+    streams_max: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Open streams of wallet changes for one attendee."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks of proxies whose X-Forwarded-For is believed; none: the header is ignored."""
+
+
 class CourierSettings(_Section):
     in_serve: bool = True
     """Whether `serve` carries letters and card refunds itself; no: run `courier` beside it."""
@@ -150,6 +178,7 @@ class Settings(BaseSettings):
     payments: PaymentSettings = PaymentSettings()
     mail: MailSettings = MailSettings()
     courier: CourierSettings = CourierSettings()
+    limits: LimitSettings = LimitSettings()
     audit: AuditSettings = AuditSettings()
 
     @property

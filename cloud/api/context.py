@@ -1,19 +1,22 @@
 """What every route works with: the database, the keys, the clock, who pays and how."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from cloud.api.changes import WalletChanges
+from cloud.api.limits import Limits
 from cloud.clock import utc_clock
 from cloud.keys import KeyRing
 from cloud.operations.pos import Desk
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.delivery import WebhookDelivery
 from cloud.payments.provider import CardProvider
+from cloud.readiness import Readiness
+from cloud.settings import LimitSettings
 from cloud.store.database import Database
 
 Clock = Callable[[], datetime]
@@ -34,8 +37,11 @@ class Cloud:
     """None: no top-ups here."""
     built_in: BuiltInProvider | None = None
     delivery: WebhookDelivery | None = None
-    is_worker_ready: Callable[[], bool] = lambda: True
+    readiness: Readiness | None = None
+    """None: the database is all there is to ask."""
+    writes_access_log: bool = True
     clock: Clock = utc_clock
+    limits: Limits = field(default_factory=lambda: Limits(LimitSettings()))
 
 
 def _cloud(request: Request) -> Cloud:

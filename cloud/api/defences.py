@@ -1,5 +1,6 @@
 """What every answer carries and no request may exceed: headers and sizes, for all routes alike."""
 
+import asyncio
 from http import HTTPStatus
 from typing import Final
 
@@ -9,6 +10,9 @@ from cloud.api.problems import problem
 
 BODY_BYTES_MAX: Final = 32 * 1024
 OPS_BODY_BYTES_MAX: Final = 1024 * 1024
+BODY_WITHIN_S: Final = 20
+HEAD_BYTES_MAX: Final = 16 * 1024
+"""The address and all headers together."""
 _OPS: Final = "/v1/ops/"
 _STATIC: Final = "/static/"
 
@@ -16,7 +20,7 @@ CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-_HEADERS: Final = (
+HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -32,7 +36,7 @@ class Defences:
 
     def __init__(self, app: ASGIApp, *, is_https: bool) -> None:
         self._app = app
-        self._headers = (*_HEADERS, _HSTS) if is_https else _HEADERS
+        self._headers = (*HEADERS, _HSTS) if is_https else HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,7 +59,28 @@ class Defences:
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 
-        body = await _read_within(limit, scope, receive)
+        if _head_bytes(scope) > HEAD_BYTES_MAX:
+            too_large = problem(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "head_too_large",
+                f"The address and the headers are longer than {HEAD_BYTES_MAX} bytes together.",
+                "Send less: fewer cookies, a shorter address.",
+            )
+            await too_large(scope, receive, guarded_send)
+            return
+        try:
+            async with asyncio.timeout(BODY_WITHIN_S):
+                body = await _read_within(limit, scope, receive)
+        except TimeoutError:
+            late = problem(
+                HTTPStatus.REQUEST_TIMEOUT,
+                "body_too_slow",
+                f"The body did not arrive within {BODY_WITHIN_S} s.",
+                "Send the same request again.",
+                headers={"Connection": "close"},
+            )
+            await late(scope, receive, guarded_send)
+            return
         if body is None:
             refusal = problem(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -66,6 +91,11 @@ class Defences:
             await refusal(scope, receive, guarded_send)
             return
         await self._app(scope, _replayed(body, receive), guarded_send)
+
+
+def _head_bytes(scope: Scope) -> int:
+    fields = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    return fields + len(scope["raw_path"]) + len(scope["query_string"])
 
 
 async def _read_within(limit: int, scope: Scope, receive: Receive) -> bytes | None:

@@ -1,17 +1,16 @@
 """For whoever watches the server and whoever checks its signatures: health and public keys."""
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from pydantic import BaseModel, Field
 
 from cloud.api.context import TheCloud
-from cloud.api.problems import answers, problem
+from cloud.api.problems import Problem, problem
 from cloud.keys import KeyRole
+from cloud.readiness import WELL, Readiness, is_well
 from protocol.encoding import public_key_from_text, to_base64url
 from protocol.ids import KeyId
 from protocol.signing import PublicKey
@@ -22,7 +21,20 @@ router = APIRouter(tags=["server"])
 
 
 class Health(BaseModel):
-    status: str
+    status: Annotated[str, Field(examples=["alive"])]
+
+
+class Ready(BaseModel):
+    status: Annotated[str, Field(examples=["ready"])]
+    parts: Annotated[dict[str, str], Field(examples=[{"database": "ok", "worker": "ok"}])]
+    """Each part of this process: `ok`, or what is wrong with it."""
+
+
+class NotReady(Problem):
+    parts: Annotated[
+        dict[str, str],
+        Field(examples=[{"database": "ok", "worker": "it is not connected to the broker"}]),
+    ]
 
 
 @router.get("/healthz")
@@ -31,17 +43,25 @@ def healthy() -> Health:
     return Health(status="alive")
 
 
-@router.get("/readyz", response_model=Health, responses=answers(503))
+@router.get(
+    "/readyz",
+    response_model=Ready,
+    responses={503: {"description": "Not ready", "model": NotReady}},
+)
 def ready(cloud: TheCloud) -> Response:
-    """The database answers, and the worker (where this process has one) hears the appliances."""
-    try:
-        with cloud.database.reading() as connection:
-            connection.execute(text("SELECT 1"))
-    except SQLAlchemyError:
-        return _not_ready("The database does not answer.", "Start it, or mend its address.")
-    if not cloud.is_worker_ready():
-        return _not_ready("The worker is not connected to the broker.", "Look at its log.")
-    return JSONResponse({"status": "ready"})
+    """Whether every part of this process does its work: the database answers and has the right
+    tables, the worker hears the appliances, the threads run, and nobody told it to stop."""
+    found = (cloud.readiness or Readiness(cloud.database)).look()
+    if is_well(found):
+        return JSONResponse({"status": "ready", "parts": found})
+    wrong = [f"{name}: {state}" for name, state in found.items() if state != WELL]
+    return problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "not_ready",
+        "A part of this server does not do its work: " + "; ".join(wrong) + ".",
+        "Mend what is named, or ask another server.",
+        extra={"parts": dict(found)},
+    )
 
 
 @router.get("/.well-known/jwks.json")
@@ -73,7 +93,3 @@ def _jwk(kid: KeyId, key: PublicKey) -> dict[str, Any]:
         "x": to_base64url(point.x.to_bytes(32, "big")),
         "y": to_base64url(point.y.to_bytes(32, "big")),
     }
-
-
-def _not_ready(detail: str, next_step: str) -> JSONResponse:
-    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "not_ready", detail, next_step)

@@ -45,6 +45,11 @@ class Courier:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """For a health check: every task's thread runs."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def stop(self) -> None:
         """Each task ends what it is at; what hangs longer is left to the next courier."""
         self._stopping.set()

@@ -10,6 +10,7 @@ import pytest
 
 from cloud.api.app import make_app
 from cloud.payments.provider import CheckoutRequest
+from cloud.readiness import Readiness
 from cloud.store.database import Database
 from protocol.money import Money
 from tests.cloud.api.edge import Edge, serving
@@ -110,7 +111,10 @@ def test_the_public_keys_are_published_and_no_private_one(lone_edge: Edge) -> No
 
 
 def test_a_server_with_its_database_is_ready(edge: Edge) -> None:
-    assert edge.http.get("/readyz").json() == {"status": "ready"}
+    assert edge.http.get("/readyz").json() == {
+        "status": "ready",
+        "parts": {"database": "ok", "stopping": "ok"},
+    }
 
 
 def test_a_server_without_its_database_is_alive_and_not_ready(lone_edge: Edge) -> None:
@@ -122,9 +126,13 @@ def test_a_server_without_its_database_is_alive_and_not_ready(lone_edge: Edge) -
 
 
 def test_a_server_whose_worker_hears_nobody_is_not_ready(lone_edge: Edge) -> None:
-    with _asked(lone_edge, is_worker_ready=lambda: False) as http:
+    readiness = Readiness(lone_edge.floor.database)
+    readiness.add("worker", lambda: "it is not connected to the broker")
+    with _asked(lone_edge, readiness=readiness) as http:
         answer = http.get("/readyz")
     assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+    assert answer.json()["parts"]["worker"] == "it is not connected to the broker"
+    assert answer.json()["parts"]["database"] == "ok"
 
 
 def test_without_a_provider_nobody_tops_up(lone_edge: Edge) -> None:

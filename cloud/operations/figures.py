@@ -1,0 +1,115 @@
+"""What stands in the database that somebody should act on before it grows: read, never changed."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, FromClause, func, literal, select
+
+from cloud.store.tables import (
+    approvals,
+    audit_pending,
+    card_refunds,
+    cash_outs,
+    devices,
+    letters,
+    payments,
+    review_entries,
+)
+
+SILENT_AFTER: Final = timedelta(minutes=3)
+"""An appliance speaks at least once a minute while it has a network."""
+COUNT_MAX: Final = 100_000
+"""No count goes further: reading how far behind we are must not put us further behind."""
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    audit_pending: int
+    audit_pending_oldest_s: float
+    letters_waiting: int
+    letters_oldest_s: float
+    letters_given_up: int
+    payments_pending: int
+    payments_oldest_s: float
+    card_refunds_waiting: int
+    card_refunds_failed: int
+    cash_outs_waiting: int
+    review_entries_open: int
+    approvals_waiting: int
+    devices: dict[str, int]
+    devices_silent: int
+    devices_queue: int
+    """What appliances still have to send, as they said last."""
+
+
+def read_figures(connection: Connection, now: datetime) -> Figures:
+    first_pending = connection.execute(select(func.min(audit_pending.c.pending_id))).scalar()
+    at_a_stall = (devices.c.status == "active") & devices.c.stall_id.is_not(None)
+    letter_waits = letters.c.next_try_at.is_not(None)
+    payment_waits = payments.c.poll_at.is_not(None)
+    return Figures(
+        audit_pending=_count(connection, audit_pending),
+        audit_pending_oldest_s=0.0
+        if first_pending is None
+        else _age_s(_made_at(first_pending), now),
+        letters_waiting=_count(connection, letters, letter_waits),
+        letters_oldest_s=_oldest_s(connection, letters.c.created_at, letter_waits, now),
+        letters_given_up=_count(connection, letters, letters.c.state == "given_up"),
+        payments_pending=_count(connection, payments, payment_waits),
+        payments_oldest_s=_oldest_s(connection, payments.c.created_at, payment_waits, now),
+        card_refunds_waiting=_count(
+            connection, card_refunds, card_refunds.c.next_try_at.is_not(None)
+        ),
+        card_refunds_failed=_count(connection, card_refunds, card_refunds.c.state == "failed"),
+        cash_outs_waiting=_count(
+            connection, cash_outs, cash_outs.c.state.in_(("waiting", "posted"))
+        ),
+        review_entries_open=_count(connection, review_entries, review_entries.c.state == "open"),
+        approvals_waiting=_count(connection, approvals, approvals.c.state == "waiting"),
+        devices={
+            str(row.status): row.devices
+            for row in connection.execute(
+                select(devices.c.status, func.count().label("devices")).group_by(devices.c.status)
+            )
+        },
+        devices_silent=_count(
+            connection,
+            devices,
+            at_a_stall
+            & (devices.c.last_seen_at.is_(None) | (devices.c.last_seen_at < now - SILENT_AFTER)),
+        ),
+        devices_queue=int(
+            connection.execute(
+                select(func.coalesce(func.sum(devices.c.queue), 0)).where(at_a_stall)
+            ).scalar_one()
+        ),
+    )
+
+
+def _count(
+    connection: Connection, table: FromClause, where: ColumnElement[bool] | None = None
+) -> int:
+    found = select(literal(1)).select_from(table).limit(COUNT_MAX)
+    if where is not None:
+        found = found.where(where)
+    return connection.execute(select(func.count()).select_from(found.subquery())).scalar_one()
+
+
+def _oldest_s(
+    connection: Connection,
+    column: ColumnElement[datetime],
+    where: ColumnElement[bool],
+    now: datetime,
+) -> float:
+    oldest = connection.execute(select(func.min(column)).where(where)).scalar()
+    return 0.0 if oldest is None else _age_s(oldest, now)
+
+
+def _age_s(then: datetime, now: datetime) -> float:
+    return max(0.0, (now - then).total_seconds())
+
+
+def _made_at(row_id: UUID) -> datetime:
+    """When a UUIDv7 was made: its first 48 bits are milliseconds since 1970 (RFC 9562)."""
+    return datetime.fromtimestamp((row_id.int >> 80) / 1000, UTC)
