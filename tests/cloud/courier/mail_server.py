@@ -96,6 +96,9 @@ class MailServer:
         address: str,
         _options: list[str],
     ) -> str:
+        if self.to_recipient == "hang":
+            self.arrived.set()
+            await asyncio.sleep(3600)
         if self.to_recipient.startswith("250"):
             envelope.rcpt_tos.append(address)
         return self.to_recipient
