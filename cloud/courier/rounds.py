@@ -1,14 +1,19 @@
 """Which tasks a courier has, from the settings: letters, payments, orders, cash-outs, reviews."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Final
 
 from cloud.courier.courier import Courier, Task
 from cloud.courier.mail_files import MailFiles
 from cloud.courier.post_office import PostOffice
 from cloud.courier.send_letters import send_letters
 from cloud.courier.smtp import SmtpPostOffice
+from cloud.operations.cash_out_advance import advance_cash_outs
+from cloud.operations.close_orders import close_expired_orders
+from cloud.operations.make_card_refunds import make_card_refunds
+from cloud.operations.poll_payments import poll_payments
 from cloud.payments.provider import CardProvider
 from cloud.settings import Settings
 from cloud.store.database import Database
@@ -25,7 +30,12 @@ def make_courier(
     Raises OSError where the mail's authorities cannot be read.
     """
     stopping = threading.Event()
-    tasks = [_mail(settings, database, clock, stopping)]
+    tasks = [
+        _mail(settings, database, clock, stopping),
+        Task("cash-outs", lambda: advance_cash_outs(database, clock())),
+    ]
+    if provider is not None:
+        tasks += [_with_provider(each, database, provider, clock) for each in _AT_THE_PROVIDER]
     return Courier(tasks, settings.courier.interval_s, stopping)
 
 
@@ -35,6 +45,24 @@ def open_post_office(settings: Settings) -> PostOffice:
             return MailFiles(settings.mail_folder)
         case "smtp":
             return SmtpPostOffice(settings.mail)
+
+
+_ProviderTask = Callable[[Database, CardProvider, datetime], int]
+_AT_THE_PROVIDER: Final[Sequence[tuple[str, _ProviderTask]]] = (
+    ("payments", poll_payments),
+    ("card-refunds", make_card_refunds),
+    ("orders", close_expired_orders),
+)
+
+
+def _with_provider(
+    named: tuple[str, _ProviderTask],
+    database: Database,
+    provider: CardProvider,
+    clock: Callable[[], datetime],
+) -> Task:
+    name, task = named
+    return Task(name, lambda: task(database, provider, clock()))
 
 
 def _mail(
