@@ -11,7 +11,7 @@ from cloud.keys import KeyRing
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.sign_in_attendee import Attendee
 from cloud.store.database import Database
-from cloud.store.tables import credit_wallets, events
+from cloud.store.tables import cash_outs, credit_wallets, events
 from protocol.encoding import to_base64url
 from protocol.ids import EventId
 from protocol.wallet_qr import WalletToken, issue, to_digits
@@ -71,12 +71,26 @@ def _offline_allowance(connection: Connection, attendee: Attendee, event: Row[An
     rules = event.offline_rules
     if not (rules and rules.get("allowed", False)):
         return 0
+    # A cash-out waits until what QRs allowed is known: from when it is asked for, they allow nothing.
+    leaves = (
+        select(cash_outs.c.cash_out_id)
+        .where(
+            cash_outs.c.user_id == attendee.row_id,
+            cash_outs.c.currency == event.currency,
+            cash_outs.c.state.in_(("waiting", "posted")),
+        )
+        .exists()
+    )
     wallet = connection.execute(
-        select(credit_wallets.c.balance_in_cents, credit_wallets.c.offline_frozen).where(
+        select(
+            credit_wallets.c.balance_in_cents,
+            credit_wallets.c.offline_frozen,
+            leaves.label("leaves"),
+        ).where(
             credit_wallets.c.user_id == attendee.row_id,
             credit_wallets.c.currency == event.currency,
         )
     ).one_or_none()
-    if wallet is None or wallet.offline_frozen or wallet.balance_in_cents <= 0:
+    if wallet is None or wallet.offline_frozen or wallet.leaves or wallet.balance_in_cents <= 0:
         return 0
     return min(OFFLINE_ALLOWANCE_MAX_IN_CENTS, wallet.balance_in_cents // _OFFLINE_SHARE)
