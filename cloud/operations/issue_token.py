@@ -71,7 +71,7 @@ def _offline_allowance(connection: Connection, attendee: Attendee, event: Row[An
     rules = event.offline_rules
     if not (rules and rules.get("allowed", False)):
         return 0
-    # A cash-out waits until what QRs allowed is known: from when it is asked for, they allow nothing.
+    # A cash-out waits until what QRs allowed is known: from then on they allow nothing more.
     leaves = (
         select(cash_outs.c.cash_out_id)
         .where(
