@@ -3,15 +3,11 @@
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import insert
-from uuid_utils.compat import uuid7
-
 from cloud.audit.kept import keep, read_kept
 from cloud.audit.sequencer import begin_epoch, wait_for_lock
 from cloud.keys import KeyRing
+from cloud.operations.restore import note_restore
 from cloud.store.database import Database
-from cloud.store.records import AuditRow, write_audit_records
-from cloud.store.tables import restores
 
 
 def begin_new_epoch(
@@ -33,25 +29,7 @@ def begin_new_epoch(
     with database.transaction() as connection:
         wait_for_lock(connection)
         if backup_at is not None:
-            restore_id = uuid7()
-            connection.execute(
-                insert(restores).values(
-                    restore_id=restore_id, backup_at=backup_at, restored_at=now, reason=reason
-                )
-            )
-            write_audit_records(
-                connection,
-                [
-                    AuditRow(
-                        at=now,
-                        actor=actor,
-                        action="database_restored",
-                        outcome="done",
-                        subject=str(restore_id),
-                        detail={"backup_at": backup_at.isoformat(), "reason": reason},
-                    )
-                ],
-            )
+            note_restore(connection, keys, backup_at=backup_at, reason=reason, actor=actor, now=now)
         token = begin_epoch(
             connection,
             keys.checkpoint,

@@ -23,6 +23,7 @@ from cloud.operations.opening import (
     open_requests,
     present,
 )
+from cloud.operations.post_again import say_again
 from cloud.operations.sign_in import sign_in
 from cloud.operations.telling import tell_alone, tell_batch, tell_refused
 from cloud.store.database import CommitUnknownError, Database
@@ -37,6 +38,7 @@ from protocol.messages import (
     LastReceiptRequest,
     Outcome,
     Reply,
+    Resubmission,
     ShiftReportRequest,
     SignIn,
     encode,
@@ -118,7 +120,7 @@ def answer_batch(desk: Desk, arrived: Sequence[Arrived]) -> list[Answer]:
 
 
 def runs_alone(opened: Opened) -> bool:
-    """Whether it is slow, on purpose (a PIN) or by its nature (a report)."""
+    """Whether it is slow (a PIN is, on purpose; a report is), or rare (a resubmission)."""
     return not isinstance(opened.request, BatchRequest)
 
 
@@ -170,6 +172,8 @@ def _decide_alone(desk: Desk, opened: Opened) -> Outcome:
             return approve(desk.database, desk.keys, opened, request)
         case LastReceiptRequest() | ShiftReportRequest() as request:
             return ask_at_till(desk.database, opened, request)
+        case Resubmission() as request:
+            return say_again(desk.database, desk.keys, opened, request)
         case request:
             raise AssertionError(f"a {kind_of(request)} is answered in a batch")
 

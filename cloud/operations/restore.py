@@ -5,12 +5,11 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from cloud.keys import KeyRing
 from cloud.operations.issue_policy import issue_policy
-from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices
 from cloud.store.tables import devices, restores
@@ -28,7 +27,7 @@ class Restored:
 
 
 def note_restore(
-    database: Database,
+    connection: Connection,
     keys: KeyRing,
     *,
     backup_at: datetime,
@@ -39,43 +38,37 @@ def note_restore(
     """Ask every active appliance for its journal from where the backup knew it, and give each a
     policy above any that it may hold."""
     restore_id = uuid7()
-    with database.transaction() as connection:
-        found = connection.execute(
-            select(devices.c.device_id, devices.c.stall_id)
-            .where(devices.c.status == "active")
-            .order_by(devices.c.device_id)
-        ).all()
-        lock_devices(connection, [DeviceId(row.device_id) for row in found])
-        connection.execute(
-            insert(restores).values(
-                restore_id=restore_id, backup_at=backup_at, restored_at=now, reason=reason
-            )
+    found = connection.execute(
+        select(devices.c.device_id, devices.c.stall_id)
+        .where(devices.c.status == "active")
+        .order_by(devices.c.device_id)
+    ).all()
+    lock_devices(connection, [DeviceId(row.device_id) for row in found])
+    connection.execute(
+        insert(restores).values(
+            restore_id=restore_id, backup_at=backup_at, restored_at=now, reason=reason
         )
-        connection.execute(
-            update(devices)
-            .where(devices.c.status == "active")
-            .values(
-                resend_for=restore_id,
-                resend_epoch=devices.c.journal_epoch,
-                resend_from=devices.c.journal_settled_below,
-                policy_version=devices.c.policy_version + VERSIONS_SKIPPED,
-            )
+    )
+    connection.execute(
+        update(devices)
+        .where(devices.c.status == "active")
+        .values(
+            resend_for=restore_id,
+            resend_epoch=devices.c.journal_epoch,
+            resend_from=func.coalesce(devices.c.journal_settled_below, 0),
+            policy_version=devices.c.policy_version + VERSIONS_SKIPPED,
         )
-        connection.execute(
-            update(devices)
-            .where(devices.c.status == "active", devices.c.resend_from.is_(None))
-            .values(resend_from=0)
-        )
-        for row in found:
-            if row.stall_id is not None:
-                issue_policy(connection, keys, DeviceId(row.device_id), now)
-        deed = AuditRow(
-            at=now,
-            actor=actor,
-            action="database_restored",
-            outcome="done",
-            subject=str(restore_id),
-            detail={"backup_at": backup_at.isoformat(), "reason": reason},
-        )
-        write_audit_records(connection, [deed])
+    )
+    for row in found:
+        if row.stall_id is not None:
+            issue_policy(connection, keys, DeviceId(row.device_id), now)
+    deed = AuditRow(
+        at=now,
+        actor=actor,
+        action="database_restored",
+        outcome="done",
+        subject=str(restore_id),
+        detail={"backup_at": backup_at.isoformat(), "reason": reason},
+    )
+    write_audit_records(connection, [deed])
     return Restored(restore_id, len(found))

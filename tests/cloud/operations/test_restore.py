@@ -14,9 +14,8 @@ from sqlalchemy import update
 from sqlalchemy.engine import make_url
 
 from cloud.keys import KeyRing
-from cloud.operations.opening import Arrived, Opened, open_requests
+from cloud.operations.opening import Arrived
 from cloud.operations.pos import SignedReply
-from cloud.operations.post_again import say_again
 from cloud.operations.restore import VERSIONS_SKIPPED, Restored, note_restore
 from cloud.store.tables import devices
 from protocol.messages import (
@@ -64,14 +63,15 @@ class Backup:
         else:
             self._copy(f"{self._name}_backup", self._name)
         self.floor.desk.remembered.payers.clear()
-        return note_restore(
-            self.floor.database,
-            self.floor.keys,
-            backup_at=self.floor.now(),
-            reason="the disk died",
-            actor="system:test",
-            now=self.floor.now(),
-        )
+        with self.floor.database.transaction() as connection:
+            return note_restore(
+                connection,
+                self.floor.keys,
+                backup_at=self.floor.now(),
+                reason="the disk died",
+                actor="system:test",
+                now=self.floor.now(),
+            )
 
     def drop(self) -> None:
         if self.floor.database.dialect == "postgresql":
@@ -131,10 +131,7 @@ def again(till: Till, sale: Deduct, reply: SignedReply | str, **changes: Any) ->
 
 
 def say(floor: Floor, till: Till, request: Resubmission) -> Outcome:
-    arrived = Arrived(till.sign(request), till.device_id, floor.now())
-    [opened] = open_requests(floor.database, floor.desk.remembered, [arrived])
-    assert isinstance(opened, Opened), opened
-    return say_again(floor.database, floor.keys, opened, request)
+    return floor.ask_one(till, request)
 
 
 def test_a_sale_that_the_backup_did_not_hold_is_posted_again_and_once(
