@@ -1,7 +1,6 @@
 """Starts the cloud's parts in one process, says when they are ready, and stops them in order."""
 
 import os
-import secrets
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -12,15 +11,16 @@ import structlog
 from cloud.api.app import make_app
 from cloud.api.changes import WalletChanges
 from cloud.api.context import Cloud
+from cloud.api.limits import Limits
 from cloud.api.server import Server, listen, reachable
 from cloud.clock import utc_clock
 from cloud.courier.rounds import make_courier
 from cloud.keys import KeyRing
 from cloud.operations.pos import Desk
 from cloud.operations.sequence_records import NewestCheckpoint, SequencerThread
-from cloud.payments.built_in import BOOKS, BuiltInProvider
+from cloud.payments.built_in import BuiltInProvider
+from cloud.payments.choosing import choose_provider
 from cloud.payments.delivery import WebhookDelivery
-from cloud.payments.provider import CardProvider
 from cloud.readiness import Readiness
 from cloud.running import announce, monitored, on_signal, run_until_told
 from cloud.settings import Settings, SettingsError
@@ -69,7 +69,9 @@ def serve_sequencer(settings: Settings, ready_file: Path | None) -> None:
 def serve_courier(settings: Settings, ready_file: Path | None) -> None:
     """One courier alone; several at once share the work."""
     with _opened(settings) as (database, _):
-        courier = make_courier(settings, database, _far_provider(settings), utc_clock)
+        # It opens no page that anybody is shown.
+        provider = choose_provider(settings, str(settings.public_url or "http://localhost"))
+        courier = make_courier(settings, database, provider, utc_clock)
         readiness = Readiness(database)
         readiness.add_thread("courier", lambda: courier.is_alive)
         with monitored(settings.metrics, database, readiness):
@@ -135,11 +137,9 @@ def _run_http(
             # It stops last: what the others still write goes into the tree.
             running.callback(sequencer.stop)
         changes = WalletChanges(desk.database)
-        built_in, delivery = None, None
-        if settings.payments.test_provider:
-            built_in = BuiltInProvider(
-                public_url, _provider_secret(settings), settings.state / BOOKS
-            )
+        provider, delivery = choose_provider(settings, public_url), None
+        built_in = provider if isinstance(provider, BuiltInProvider) else None
+        if built_in is not None:
             delivery = WebhookDelivery(
                 f"{own_url}/v1/webhooks/test",
                 built_in,
@@ -154,7 +154,8 @@ def _run_http(
             desk=desk,
             public_url=public_url,
             changes=changes,
-            provider=built_in,
+            limits=Limits(settings.limits),
+            provider=provider,
             built_in=built_in,
             delivery=delivery,
             readiness=readiness,
@@ -164,7 +165,7 @@ def _run_http(
         running.callback(changes.stop)
         server = Server(make_app(cloud), settings.http, changes)
         if is_alone and settings.courier.in_serve:
-            courier = make_courier(settings, desk.database, built_in, utc_clock)
+            courier = make_courier(settings, desk.database, provider, utc_clock)
             readiness.add_thread("courier", lambda: courier.is_alive)
             courier.start()
             running.callback(courier.stop)
@@ -211,25 +212,3 @@ def _announce_when_ready(
             return
         waited.wait(0.01)
     announce(ready_file, said)
-
-
-def _far_provider(settings: Settings) -> CardProvider | None:
-    """The card provider, for a process that opens no checkouts and serves no page."""
-    if not settings.payments.test_provider:
-        return None
-    url = str(settings.public_url or "http://localhost")
-    return BuiltInProvider(url, _provider_secret(settings), settings.state / BOOKS)
-
-
-def _provider_secret(settings: Settings) -> bytes:
-    """The settings' secret, or one made once and kept beside the keys: restarts agree on it."""
-    if settings.payments.webhook_secret is not None:
-        return settings.payments.webhook_secret.get_secret_value().encode()
-    path = settings.keys_folder / "test-provider.secret"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_hex(32).encode())
-    return path.read_bytes()

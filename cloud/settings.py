@@ -78,16 +78,29 @@ class BrokerSettings(_Section):
 
 
 class PaymentSettings(_Section):
-    test_provider: bool = False
-    """Serve the built-in card page, where nobody pays: for demos and tests."""
+    provider: Literal["test", "stripe"] | None = None
+    """`test`: the built-in card page, where nobody pays, for demos and tests. Unset: no cards."""
     webhook_secret: SecretStr | None = None
-    """What the provider signs its webhooks with; the test provider makes one up when unset."""
+    """What the test provider signs its webhooks with; it makes one up when unset."""
+    stripe_secret_key: SecretStr | None = None
+    """`sk_...`, or a restricted key `rk_...`: docs/cards.md says what it must be allowed."""
+    stripe_webhook_secret: SecretStr | None = None
+    """`whsec_...`, of the endpoint that Stripe tells: `/v1/webhooks/stripe`."""
 
     @model_validator(mode="after")
-    def _secret_is_long(self) -> Self:
+    def _secrets_fit(self) -> Self:
         secret = self.webhook_secret
         if secret is not None and len(secret.get_secret_value()) < PROVIDER_SECRET_CHARS_MIN:
             raise ValueError(f"webhook_secret needs {PROVIDER_SECRET_CHARS_MIN} characters")
+        keys = {
+            "stripe_secret_key": (self.stripe_secret_key, ("sk_", "rk_")),
+            "stripe_webhook_secret": (self.stripe_webhook_secret, ("whsec_",)),
+        }
+        for name, (key, prefixes) in keys.items():
+            if (key is not None) != (self.provider == "stripe"):
+                raise ValueError(f'{name} is set with provider = "stripe", and only then')
+            if key is not None and not key.get_secret_value().startswith(prefixes):
+                raise ValueError(f"{name} begins with {' or '.join(prefixes)}")
         return self
 
 

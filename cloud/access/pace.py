@@ -74,18 +74,12 @@ class Meter:
             spent.refused = 0
             return None
 
-    def look(self, subject: str) -> Wait | None:
-        """Whether one is due, and nothing taken where it is."""
+    def is_spent(self, subject: str) -> bool:
+        """Whether `take` would refuse just now."""
         now = self._now()
         with self._mutex:
             spent = self._spent.get(subject)
-            if spent is None:
-                return None
-            wait_s = spent.until - self._ahead_s - now
-            if wait_s <= 0:
-                return None
-            spent.refused += 1
-            return Wait(wait_s, spent.refused)
+            return spent is not None and spent.until - self._ahead_s > now
 
     def __len__(self) -> int:
         return len(self._spent)

@@ -45,11 +45,22 @@ class WalletChanges:
         if self._thread.is_alive():
             self._thread.join(timeout=10)
 
-    async def stream(self, user_id: UUID) -> AsyncGenerator[str]:
-        """Server-sent events (WHATWG HTML section 9.2): `changed` after each change."""
+    def watching(self, user_id: UUID) -> int:
+        """How many streams of this user are open in this process."""
+        with self._mutex:
+            return len(self._waiting.get(user_id, ()))
+
+    async def stream(self, user_id: UUID, streams_max: int) -> AsyncGenerator[str]:
+        """Server-sent events (WHATWG HTML section 9.2): `changed` after each change.
+
+        Ends at once where `streams_max` of the user are open: several may begin together.
+        """
         watcher = _Watcher(asyncio.get_running_loop())
         with self._mutex:
-            self._waiting.setdefault(user_id, set()).add(watcher)
+            group = self._waiting.setdefault(user_id, set())
+            if len(group) >= streams_max:
+                return
+            group.add(watcher)
         self._someone_waits.set()
         try:
             # Also what changed between the page's own look and this line.

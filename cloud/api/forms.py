@@ -9,6 +9,13 @@ from protocol.money import Money, is_currency
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 SlugInPath = Annotated[str, Path(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+# The addresses that browsers take (WHATWG HTML, "valid e-mail address").
+_ADDRESS: Final = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$"
+Email = Annotated[
+    str, Field(min_length=3, max_length=254, pattern=_ADDRESS, examples=["ana@example.org"])
+]
+Totp = Annotated[str, Field(pattern=r"^[0-9]{6}$", examples=["271828"])]
+"""Six digits: of an authenticator, or of a letter."""
 Key = Annotated[
     str,
     Header(

@@ -9,8 +9,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from cloud.api.context import Cloud, TheCloud
+from cloud.api.floods import count_failure, spend
+from cloud.api.limits import Limited
 from cloud.api.problems import answers, problem
-from cloud.operations.opening import Arrived, Unverified, UnverifiedReason
+from cloud.operations.opening import Arrived, Unverified, UnverifiedReason, open_requests
 from cloud.operations.pos import SignedReply, Unanswered, answer_batch
 from protocol.encoding import from_base64url
 from protocol.messages import UNREADABLE
@@ -36,7 +38,7 @@ _KEYED: Final = msgspec.json.Decoder(_Keyed)
 @router.post(
     "/requests",
     response_class=Response,
-    responses={200: _SIGNED, **answers(400, 401, 413, 415, 503)},
+    responses={200: _SIGNED, **answers(400, 401, 413, 415, 429, 503)},
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -61,10 +63,11 @@ async def take_request(
             "The body is not marked as a signed request.",
             f"Send a compact JWS with Content-Type: {JOSE}.",
         )
-    return await run_in_threadpool(_answer, cloud, await request.body(), idempotency_key)
+    body = await request.body()
+    return await run_in_threadpool(_answer, request, cloud, body, idempotency_key)
 
 
-def _answer(cloud: Cloud, token: bytes, idempotency_key: str) -> Response:
+def _answer(request: Request, cloud: Cloud, token: bytes, idempotency_key: str) -> Response:
     if _key_of(token) != idempotency_key:
         return problem(
             HTTPStatus.BAD_REQUEST,
@@ -72,11 +75,14 @@ def _answer(cloud: Cloud, token: bytes, idempotency_key: str) -> Response:
             "The Idempotency-Key header is not the key in the signed request.",
             "Send the request's own key in the header.",
         )
-    [answer] = answer_batch(cloud.desk, [Arrived(token, None, cloud.clock())])
+    arrived = Arrived(token, None, cloud.clock())
+    _stop_flood(request, cloud, arrived)
+    [answer] = answer_batch(cloud.desk, [arrived])
     match answer:
         case SignedReply():
             return Response(answer.jws, media_type=JOSE)
         case Unverified():
+            count_failure(cloud, Limited.POS_FAILURES, request)
             return problem(
                 _status(answer.reason),
                 answer.reason.value,
@@ -90,6 +96,15 @@ def _answer(cloud: Cloud, token: bytes, idempotency_key: str) -> Response:
                 "The cloud cannot say just now what became of this request.",
                 "Send the same bytes again.",
             )
+
+
+def _stop_flood(request: Request, cloud: Cloud, arrived: Arrived) -> None:
+    """Where too many failed, one more that fails leaves no record of its own. What an appliance
+    signed is answered as ever: many of them may stand behind one address."""
+    if cloud.limits.is_spent(Limited.POS_FAILURES, cloud.limits.client_of(request)):
+        [opened] = open_requests(cloud.database, cloud.desk.remembered, [arrived])
+        if isinstance(opened, Unverified):
+            spend(cloud, Limited.POS_FAILURES, request)
 
 
 def _key_of(token: bytes) -> str | None:

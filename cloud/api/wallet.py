@@ -1,38 +1,23 @@
-"""The attendee's own wallet: sign in, look, show a QR."""
+"""The attendee's own wallet: look, watch, show a QR."""
 
-from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud.api.access import SignedInAttendee, cookie_name, session_token, set_session_cookie
+from cloud.api.access import SignedInAttendee
 from cloud.api.context import TheCloud
+from cloud.api.floods import too_often
 from cloud.api.forms import MoneyView
+from cloud.api.limits import Limited
 from cloud.api.problems import ProblemError, answers
 from cloud.operations.issue_token import LIFETIME_S, issue_token
 from cloud.operations.read_wallet import Entry, read_wallet
-from cloud.operations.refusals import Refusal
-from cloud.operations.sign_in_attendee import exchange_link, sign_out
+from cloud.operations.refusals import Code, Refusal
 from protocol.ids import EventId
 
 router = APIRouter(prefix="/v1", tags=["wallet"])
-
-
-class SignIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    link: Annotated[str, Field(max_length=100, examples=["rxl_..."])]
-    """What stands behind `#sign-in=` in the link."""
-    bearer: bool = False
-    """For programs: answer with a bearer token instead of a cookie."""
-
-
-class SignedIn(BaseModel):
-    expires_at_ms: int
-    bearer: str | None = None
-    """Shown this once, where it was asked for."""
 
 
 class OpenEventView(BaseModel):
@@ -92,30 +77,7 @@ class QrAnswer(BaseModel):
     expires_at_ms: int
 
 
-@router.post("/session", responses=answers(403, 422))
-def sign_in(body: SignIn, response: Response, cloud: TheCloud) -> SignedIn:
-    """Exchange a sign-in link, once, for a session: an HttpOnly cookie or a bearer token."""
-    session = exchange_link(cloud.database, body.link, cloud.clock())
-    if isinstance(session, Refusal):
-        raise ProblemError(session)
-    if not body.bearer:
-        set_session_cookie(response, session, cloud.public_url)
-    return SignedIn(
-        expires_at_ms=int(session.expires_at.timestamp() * 1000),
-        bearer=session.token if body.bearer else None,
-    )
-
-
-@router.delete("/session", status_code=HTTPStatus.NO_CONTENT)
-def end_session(request: Request, response: Response, cloud: TheCloud) -> None:
-    """Sign out; doing so twice changes nothing."""
-    token = session_token(request, cloud.public_url)
-    if token:
-        sign_out(cloud.database, token, cloud.clock())
-    response.delete_cookie(cookie_name(cloud.public_url), path="/")
-
-
-@router.get("/wallet", responses=answers(401))
+@router.get("/wallet", responses=answers(401, 429))
 def wallet(attendee: SignedInAttendee, cloud: TheCloud) -> WalletAnswer:
     """Balances, open events and the latest transactions."""
     view = read_wallet(cloud.database, attendee, cloud.clock())
@@ -132,19 +94,32 @@ def wallet(attendee: SignedInAttendee, cloud: TheCloud) -> WalletAnswer:
     )
 
 
-@router.get("/wallet/changes", responses=answers(401), response_class=StreamingResponse)
+@router.get("/wallet/changes", responses=answers(401, 429), response_class=StreamingResponse)
 def changes(attendee: SignedInAttendee, cloud: TheCloud) -> StreamingResponse:
     """Server-sent events: `changed` at once, and whenever the wallet did."""
+    streams_max = cloud.limits.streams_max
+    if cloud.changes.watching(attendee.row_id) >= streams_max:
+        raise ProblemError(
+            Refusal(
+                Code.TOO_MANY_REQUESTS,
+                f"{streams_max} pages of yours are watching already.",
+                "Close one of them, and try again in a minute.",
+                retry_after_s=60,
+            )
+        )
     return StreamingResponse(
-        cloud.changes.stream(attendee.row_id),
+        cloud.changes.stream(attendee.row_id, streams_max),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-@router.post("/wallet/qr", responses=answers(401, 404, 409, 422))
+@router.post("/wallet/qr", responses=answers(401, 404, 409, 422, 429))
 def wallet_qr(body: QrRequest, attendee: SignedInAttendee, cloud: TheCloud) -> QrAnswer:
     """A fresh payment code for one event: 90 s, one sale. Nothing is written down."""
+    wait = cloud.limits.take(Limited.WALLET_QR, attendee.user_id)
+    if wait is not None:
+        raise ProblemError(too_often(wait))
     published = issue_token(
         cloud.database, cloud.keys, attendee, EventId(body.event_id), cloud.clock()
     )

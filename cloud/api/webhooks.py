@@ -9,6 +9,8 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from cloud.api.context import Cloud, TheCloud
+from cloud.api.floods import count_failure
+from cloud.api.limits import Limited
 from cloud.api.problems import ProblemError, answers, problem
 from cloud.operations.card_events import (
     record_refused_webhook,
@@ -17,7 +19,7 @@ from cloud.operations.card_events import (
 )
 from cloud.operations.card_payments import WebhookOutcome
 from cloud.operations.refusals import Code, Refusal
-from cloud.payments import built_in, stripe_cards
+from cloud.payments import built_in, stripe_webhooks
 from cloud.payments.delivery import SIGNATURE_HEADER
 from cloud.payments.provider import Unconcerning, WebhookRefusal
 
@@ -38,7 +40,7 @@ class WebhookTaken(BaseModel):
 @router.post(
     "/test",
     response_model=WebhookTaken,
-    responses=answers(400, 404, 409),
+    responses=answers(400, 404, 409, 429),
     openapi_extra=_BODY,
 )
 async def test_webhook(request: Request, cloud: TheCloud) -> Response:
@@ -52,7 +54,7 @@ async def test_webhook(request: Request, cloud: TheCloud) -> Response:
 @router.post(
     "/stripe",
     response_model=WebhookTaken,
-    responses=answers(400, 404, 409),
+    responses=answers(400, 404, 409, 429),
     openapi_extra=_BODY,
 )
 async def stripe_webhook(request: Request, cloud: TheCloud) -> Response:
@@ -60,15 +62,17 @@ async def stripe_webhook(request: Request, cloud: TheCloud) -> Response:
 
     Anything but a 2xx makes it come again.
     """
-    return await _take(request, cloud, stripe_cards.NAME, stripe_cards.SIGNATURE_HEADER)
+    return await _take(request, cloud, stripe_webhooks.NAME, stripe_webhooks.SIGNATURE_HEADER)
 
 
 async def _take(request: Request, cloud: Cloud, name: str, header: str) -> Response:
     body, signature = await request.body(), request.headers.get(header, "")
-    return await run_in_threadpool(_take_signed, cloud, name, body, signature)
+    return await run_in_threadpool(_take_signed, request, cloud, name, body, signature)
 
 
-def _take_signed(cloud: Cloud, name: str, body: bytes, signature: str) -> Response:
+def _take_signed(
+    request: Request, cloud: Cloud, name: str, body: bytes, signature: str
+) -> Response:
     provider = cloud.provider
     if provider is None or provider.name != name:
         raise ProblemError(
@@ -82,6 +86,9 @@ def _take_signed(cloud: Cloud, name: str, body: bytes, signature: str) -> Respon
     said = provider.read_webhook(body, signature, now)
     match said:
         case WebhookRefusal():
+            limited = count_failure(cloud, Limited.WEBHOOK_FAILURES, request)
+            if limited is not None:
+                raise ProblemError(limited)
             record_refused_webhook(cloud.database, name, said, now)
             return problem(
                 HTTPStatus.BAD_REQUEST,
