@@ -225,7 +225,7 @@ class Venue:
             f'[broker]\nhost = "localhost"\nport = {broker_port}\n'
             f"certificate = {_quoted(worker.certificate)}\nkey = {_quoted(worker.key)}\n"
             f"authorities = {_quoted(worker.ca)}\n"
-            "[payments]\ntest_provider = true\n",
+            '[payments]\nprovider = "test"\n',
             "utf-8",
         )
         self.cloud_config.chmod(0o600)

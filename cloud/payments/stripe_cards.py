@@ -25,9 +25,6 @@ from cloud.payments.provider import (
 )
 from cloud.payments.stripe_webhooks import NAME, money, read_event, refund_kind
 
-__all__ = ["NAME", "SIGNATURE_HEADER", "StripeProvider"]
-
-SIGNATURE_HEADER: Final = "Stripe-Signature"
 DEADLINE_S: Final = 10
 PAGE_OPEN_FOR: Final = timedelta(hours=2)
 """Stripe's own limit (30 min to 24 h from when it hears of it): we let go of a page much earlier,

@@ -8,6 +8,7 @@ from cloud.payments.provider import EventKind, ProviderEvent, Unconcerning, Webh
 from protocol.money import Money, is_currency
 
 NAME: Final = "stripe"
+SIGNATURE_HEADER: Final = "Stripe-Signature"
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 

@@ -29,7 +29,7 @@ ARGUMENTS = [
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     config, ready, state = folder / "cloud.toml", folder / "ready.json", folder / "state"
-    config.write_text(f'state = "{state}"\n[http]\nport = 0\n[payments]\ntest_provider = true\n')
+    config.write_text(f'state = "{state}"\n[http]\nport = 0\n[payments]\nprovider = "test"\n')
     _cloud("migrate", "--config", config)
     token = _cloud("token", "create", "ana", "--config", config).strip()
     argv = [sys.executable, "-m", "cloud", "serve", "--config", config, "--ready-file", ready]

@@ -21,7 +21,7 @@ class Installed:
         self.config = folder / "cloud.toml"
         self.ready = folder / "ready.json"
         self.config.write_text(
-            f'state = "{folder / "state"}"\n[http]\nport = 0\n[payments]\ntest_provider = true\n'
+            f'state = "{folder / "state"}"\n[http]\nport = 0\n[payments]\nprovider = "test"\n'
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -129,8 +129,8 @@ def test_reconcile_names_the_wallet_that_is_not_its_sum(
         url = request.getfixturevalue("postgres_url")
     installed.config.write_text(f'state = "{installed.folder / "state"}"\ndatabase = "{url}"\n')
     floor = Floor(url, installed.folder / "keys")
-    floor.add_guest(2000)
-    wrong = floor.add_guest(1000)
+    floor.add_guest(2000, paid=True)
+    wrong = floor.add_guest(1000, paid=True)
     till = floor.add_till()
     floor.ask_one(till, till.deduct(floor.qr(wrong), 350))
     floor.close()
