@@ -8,9 +8,10 @@ import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud.api.access import Ops
+from cloud.access.roles import Holder, Role
+from cloud.api.access import Ops, OpsEverywhere
 from cloud.api.context import TheCloud
-from cloud.api.forms import Slug, SlugInPath
+from cloud.api.forms import Email, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
 from cloud.operations.apply_event import apply_event, find_event, list_events
 from cloud.operations.event_document import EventDocument
@@ -19,6 +20,7 @@ from cloud.operations.refusals import Refusal
 from cloud.operations.register_device import (
     Device,
     Place,
+    Within,
     find_device,
     list_devices,
     move_device,
@@ -76,7 +78,7 @@ class BadgeBody(_Body):
 
 
 class AttendeeBody(_Body):
-    email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    email: Email | None = None
 
 
 class DeviceView(BaseModel):
@@ -131,7 +133,7 @@ class PolicyKey(BaseModel):
     """SubjectPublicKeyInfo, DER, base64url: what an appliance checks its policies with."""
 
 
-@router.put("/events/{event_id}", responses=answers(401, 409, 422))
+@router.put("/events/{event_id}", responses=answers(401, 403, 409, 422))
 def put_event(
     event_id: SlugInPath, body: EventDocument, holder: Ops, cloud: TheCloud
 ) -> EventApplied:
@@ -156,16 +158,18 @@ def put_event(
     )
 
 
-@router.get("/events", responses=answers(401))
-def get_events(_: Ops, cloud: TheCloud) -> list[EventName]:
-    """Every event, by name."""
+@router.get("/events", responses=answers(401, 403))
+def get_events(holder: Ops, cloud: TheCloud) -> list[EventName]:
+    """Every event of one's own, by name."""
+    within = _events_of(holder)
     return [
         EventName(event_id=event_id, name=document.name, currency=document.currency)
         for event_id, document in list_events(cloud.database)
+        if within is None or event_id in within
     ]
 
 
-@router.get("/events/{event_id}", responses=answers(401, 404))
+@router.get("/events/{event_id}", responses=answers(401, 403, 404))
 def get_event(event_id: SlugInPath, _: Ops, cloud: TheCloud) -> EventDocument:
     """The event as the document that would make it so."""
     document = find_event(cloud.database, EventId(event_id))
@@ -177,7 +181,7 @@ def get_event(event_id: SlugInPath, _: Ops, cloud: TheCloud) -> EventDocument:
 @router.post(
     "/events/{event_id}/staff/{staff_id}/badge",
     status_code=HTTPStatus.CREATED,
-    responses=answers(401, 404, 409, 422),
+    responses=answers(401, 403, 404, 409, 422),
 )
 def post_badge(
     event_id: SlugInPath, staff_id: SlugInPath, body: BadgeBody, holder: Ops, cloud: TheCloud
@@ -203,7 +207,7 @@ def post_badge(
     )
 
 
-@router.post("/devices", status_code=HTTPStatus.CREATED, responses=answers(401, 404, 409, 422))
+@router.post("/devices", status_code=HTTPStatus.CREATED, responses=answers(401, 403, 404, 409, 422))
 def post_device(body: DeviceBody, holder: Ops, cloud: TheCloud) -> DeviceView:
     """Enter an appliance and its certificate; a known one gets the certificate besides."""
     device = register_device(
@@ -214,22 +218,24 @@ def post_device(body: DeviceBody, holder: Ops, cloud: TheCloud) -> DeviceView:
         None if body.place is None else body.place.place(),
         actor=holder.subject,
         now=cloud.clock(),
+        within=_events_of(holder),
     )
     return _device(device)
 
 
-@router.get("/devices", responses=answers(401))
-def get_devices(_: Ops, cloud: TheCloud) -> list[DeviceView]:
-    """Every appliance: where it stands, what it has acknowledged, when it was last heard."""
-    return [DeviceView.of(device) for device in list_devices(cloud.database)]
+@router.get("/devices", responses=answers(401, 403))
+def get_devices(holder: Ops, cloud: TheCloud) -> list[DeviceView]:
+    """Every appliance at one's events: where it stands, what it has acknowledged, when it was
+    last heard."""
+    return [DeviceView.of(each) for each in list_devices(cloud.database, _events_of(holder))]
 
 
-@router.get("/devices/{device_id}", responses=answers(401, 404))
-def get_device(device_id: SlugInPath, _: Ops, cloud: TheCloud) -> DeviceView:
-    return _device(find_device(cloud.database, DeviceId(device_id)))
+@router.get("/devices/{device_id}", responses=answers(401, 403, 404))
+def get_device(device_id: SlugInPath, holder: Ops, cloud: TheCloud) -> DeviceView:
+    return _device(find_device(cloud.database, DeviceId(device_id), _events_of(holder)))
 
 
-@router.post("/devices/{device_id}/move", responses=answers(401, 404, 409, 422))
+@router.post("/devices/{device_id}/move", responses=answers(401, 403, 404, 409, 422))
 def post_move(device_id: SlugInPath, body: PlaceBody, holder: Ops, cloud: TheCloud) -> DeviceView:
     """Put an appliance at a stall; whoever was signed in there signs in again."""
     device = move_device(
@@ -239,11 +245,12 @@ def post_move(device_id: SlugInPath, body: PlaceBody, holder: Ops, cloud: TheClo
         body.place(),
         actor=holder.subject,
         now=cloud.clock(),
+        within=_events_of(holder),
     )
     return _device(device)
 
 
-@router.post("/devices/{device_id}/revoke", responses=answers(401, 404, 422))
+@router.post("/devices/{device_id}/revoke", responses=answers(401, 403, 404, 422))
 def post_revoke(
     device_id: SlugInPath, body: RevocationBody, holder: Ops, cloud: TheCloud
 ) -> DeviceView:
@@ -255,14 +262,15 @@ def post_revoke(
         body.reason,
         actor=holder.subject,
         now=cloud.clock(),
+        within=_events_of(holder),
     )
     return _device(device)
 
 
-@router.get("/devices/{device_id}/policy", responses=answers(401, 404))
-def get_policy(device_id: SlugInPath, _: Ops, cloud: TheCloud) -> PolicyView:
+@router.get("/devices/{device_id}/policy", responses=answers(401, 403, 404))
+def get_policy(device_id: SlugInPath, holder: Ops, cloud: TheCloud) -> PolicyView:
     """The newest signed policy of an appliance, and what it says."""
-    signed = newest_policy(cloud.database, DeviceId(device_id))
+    signed = newest_policy(cloud.database, DeviceId(device_id), _events_of(holder))
     if isinstance(signed, Refusal):
         raise ProblemError(signed)
     keys = find((cloud.keys.policy.named,))
@@ -277,22 +285,29 @@ def get_policy(device_id: SlugInPath, _: Ops, cloud: TheCloud) -> PolicyView:
     )
 
 
-@router.get("/policy-key", responses=answers(401))
+@router.get("/policy-key", responses=answers(401, 403))
 def get_policy_key(_: Ops, cloud: TheCloud) -> PolicyKey:
     """The public key that appliances check their policies with: part of enrolling one."""
     named = cloud.keys.policy.named
     return PolicyKey(kid=named.kid, spki=named.spki)
 
 
-@router.post("/attendees", status_code=HTTPStatus.CREATED, responses=answers(401, 422))
-def post_attendee(body: AttendeeBody, holder: Ops, cloud: TheCloud) -> InvitationView:
-    """A sign-in link for an attendee, who is entered first where the address is new."""
+@router.post("/attendees", status_code=HTTPStatus.CREATED, responses=answers(401, 403, 422))
+def post_attendee(body: AttendeeBody, holder: OpsEverywhere, cloud: TheCloud) -> InvitationView:
+    """A sign-in link for an attendee, who is entered first where the address is new.
+
+    Whoever makes one could use it: so it takes the role for every event.
+    """
     invitation = invite(cloud.database, body.email, actor=holder.subject, now=cloud.clock())
     return InvitationView(
         user_id=invitation.user_id,
         sign_in_link=f"{cloud.public_url}/#sign-in={invitation.link_token}",
         expires_at=invitation.expires_at,
     )
+
+
+def _events_of(holder: Holder) -> Within:
+    return holder.events({Role.OPS})
 
 
 def _device(device: Device | Refusal) -> DeviceView:

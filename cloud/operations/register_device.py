@@ -23,6 +23,9 @@ from protocol.signing import thumbprint
 
 PEM_BYTES_MAX: Final = 64 * 1024
 
+Within = frozenset[EventId] | None
+"""The events for which somebody acts; None: every event."""
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -76,20 +79,25 @@ def register_device(
     *,
     actor: str,
     now: datetime,
+    within: Within = None,
 ) -> Device | Refusal:
     """Enter the appliance and its certificate, and put it at a stall where one is named.
 
-    A known appliance gets the certificate besides those it has, as at a renewal.
+    A known appliance gets the certificate besides those it has, as at a renewal. Whoever acts for
+    some events alone says at which of them it stands.
     """
     certificate = read_certificate(device_id, certificate_pem, now)
     if isinstance(certificate, Refusal):
         return certificate
     with database.transaction() as connection:
         lock_devices(connection, [device_id])
+        if not _is_within(within, None if place is None else place.event_id):
+            return _ELSEWHERE
         if place is not None and not _is_stall(connection, place):
             return _no_stall(place)
-        insert_if_new(connection, devices, {"device_id": device_id, "created_at": now})
-        refusal = _refuse_inactive(connection, device_id)
+        is_new = insert_if_new(connection, devices, {"device_id": device_id, "created_at": now})
+        refusal = None if is_new else _refuse_outside(connection, device_id, within)
+        refusal = refusal or _refuse_inactive(connection, device_id)
         if refusal is not None:
             return refusal
         _keep(connection, device_id, certificate)
@@ -116,10 +124,16 @@ def move_device(
     *,
     actor: str,
     now: datetime,
+    within: Within = None,
 ) -> Device | Refusal:
     """Put the appliance at another stall; whoever was signed in there signs in again."""
     with database.transaction() as connection:
         lock_devices(connection, [device_id])
+        refusal = _refuse_outside(connection, device_id, within)
+        if refusal is not None:
+            return refusal
+        if not _is_within(within, place.event_id):
+            return _ELSEWHERE
         if not _is_stall(connection, place):
             return _no_stall(place)
         refusal = _refuse_inactive(connection, device_id)
@@ -140,7 +154,13 @@ def move_device(
 
 
 def revoke_device(
-    database: Database, device_id: DeviceId, reason: str, *, actor: str, now: datetime
+    database: Database,
+    device_id: DeviceId,
+    reason: str,
+    *,
+    actor: str,
+    now: datetime,
+    within: Within = None,
 ) -> Device | Refusal:
     """From the very next transaction on nothing new of this appliance is posted.
 
@@ -148,8 +168,9 @@ def revoke_device(
     """
     with database.transaction() as connection:
         lock_devices(connection, [device_id])
-        if not _is_known(connection, device_id):
-            return _unknown(device_id)
+        refusal = _refuse_outside(connection, device_id, within)
+        if refusal is not None:
+            return refusal
         connection.execute(
             update(devices)
             .where(devices.c.device_id == device_id, devices.c.status != "revoked")
@@ -176,21 +197,26 @@ def revoke_device(
         return _read(connection, device_id)
 
 
-def list_devices(database: Database) -> list[Device]:
+def list_devices(database: Database, within: Within = None) -> list[Device]:
+    wanted = select(devices).order_by(devices.c.device_id)
+    if within is not None:
+        wanted = wanted.where(devices.c.event_id.in_(within))
     with database.reading() as connection:
-        rows = connection.execute(select(devices).order_by(devices.c.device_id))
-        return [_device(row) for row in rows]
+        return [_device(row) for row in connection.execute(wanted)]
 
 
-def find_device(database: Database, device_id: DeviceId) -> Device | Refusal:
+def find_device(database: Database, device_id: DeviceId, within: Within = None) -> Device | Refusal:
     with database.reading() as connection:
-        if not _is_known(connection, device_id):
-            return _unknown(device_id)
-        return _read(connection, device_id)
+        return _refuse_outside(connection, device_id, within) or _read(connection, device_id)
 
 
-def newest_policy(database: Database, device_id: DeviceId) -> SignedPolicy | Refusal:
+def newest_policy(
+    database: Database, device_id: DeviceId, within: Within = None
+) -> SignedPolicy | Refusal:
     with database.reading() as connection:
+        refusal = None if within is None else _refuse_outside(connection, device_id, within)
+        if refusal is not None:
+            return refusal
         row = connection.execute(
             select(policies)
             .where(policies.c.device_id == device_id)
@@ -229,6 +255,20 @@ def read_certificate(
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
     )
+
+
+def _is_within(within: Within, event_id: EventId | None) -> bool:
+    return within is None or event_id in within
+
+
+def _refuse_outside(connection: Connection, device_id: DeviceId, within: Within) -> Refusal | None:
+    """An appliance that is unknown, or at an event that is not theirs who ask."""
+    found = connection.execute(
+        select(devices.c.event_id).where(devices.c.device_id == device_id)
+    ).one_or_none()
+    if found is None:
+        return _unknown(device_id)
+    return None if _is_within(within, found.event_id) else _ELSEWHERE
 
 
 def _refuse_inactive(connection: Connection, device_id: DeviceId) -> Refusal | None:
@@ -289,11 +329,6 @@ def _end_sessions(connection: Connection, device_id: DeviceId, now: datetime) ->
     )
 
 
-def _is_known(connection: Connection, device_id: DeviceId) -> bool:
-    found = select(devices.c.device_id).where(devices.c.device_id == device_id)
-    return connection.execute(found).one_or_none() is not None
-
-
 def _read(connection: Connection, device_id: DeviceId) -> Device:
     found = select(devices).where(devices.c.device_id == device_id)
     return _device(connection.execute(found).one())
@@ -337,3 +372,10 @@ def _not_usable(why: str) -> Refusal:
         f"The certificate cannot be used. {why}",
         "Issue one with `railtix-ops ca issue device ID` and send its certificate.pem.",
     )
+
+
+_ELSEWHERE: Final = Refusal(
+    Code.NOT_ALLOWED,
+    "This is not at an event of yours.",
+    "Ask somebody with the role ops for that event, or for every event.",
+)
