@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
@@ -231,6 +231,8 @@ def _object(event: EventRule, now: datetime) -> Objection | None:
             if event.ends_at is not None and event.ends_at <= now:
                 return None
             return Objection(event.name, event.ends_at, is_final=False)
+        case _:
+            assert_never(event.rule)
 
 
 def _finality(objection: Objection) -> tuple[bool, bool, float]:
