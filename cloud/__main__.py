@@ -2,7 +2,7 @@
 
 import typer
 
-from cloud.cli import attendees, audit, keys, servers, tokens, upkeep
+from cloud.cli import attendees, audit, keys, people, servers, tokens, upkeep
 
 app = typer.Typer(
     name="railtix-cloud",
@@ -21,6 +21,7 @@ upkeep.install(app)
 app.add_typer(audit.app, name="audit")
 app.add_typer(tokens.app, name="token")
 app.add_typer(attendees.app, name="attendee")
+app.add_typer(people.app, name="console-user")
 app.add_typer(keys.app, name="keys")
 
 

@@ -30,6 +30,12 @@ class Grant:
     stall_id: StallId | None = None
     """None: every stall."""
 
+    def __str__(self) -> str:
+        """`ops`, `ops@harbour`, `stall_owner@harbour/bar`."""
+        event = "" if self.event_id is None else f"@{self.event_id}"
+        stall = "" if self.stall_id is None else f"/{self.stall_id}"
+        return f"{self.role.value}{event}{stall}"
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:

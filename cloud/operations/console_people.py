@@ -70,7 +70,7 @@ def add_person(
         for grant in grants:
             _insert_grant(connection, user_name, grant, actor, now)
         invitation = invite(connection, user_name, normal(email), public_url, now)
-        said = [_said(grant) for grant in grants]
+        said = [str(grant) for grant in grants]
         _record(connection, "person_added", user_name, actor, now, grants=said)
         return invitation
 
@@ -122,7 +122,7 @@ def grant_role(
             if grant_in(row) == grant:
                 return _held(row)
         grant_id = _insert_grant(connection, user_name, grant, actor, now)
-        _record(connection, "role_granted", user_name, actor, now, grant=_said(grant))
+        _record(connection, "role_granted", user_name, actor, now, grant=str(grant))
     return HeldGrant(grant_id, grant, actor, now)
 
 
@@ -148,14 +148,14 @@ def revoke_grant(
                 "Look at what they have in GET /v1/console/people.",
             )
         is_admin = any(grant_in(row) == _ADMIN for row in found)
-        if is_admin and admins <= {user_name}:
+        if is_admin and admins == {user_name}:
             return _LAST_ADMIN
         connection.execute(
             update(console_grants)
             .where(console_grants.c.grant_id.in_([row.grant_id for row in found]))
             .values(ended_at=now)
         )
-        said = [_said(grant_in(row)) for row in found]
+        said = [str(grant_in(row)) for row in found]
         _record(connection, "role_revoked", user_name, actor, now, grants=said)
     return None
 
@@ -169,7 +169,7 @@ def disable_person(
         person = _hold(connection, user_name)
         if isinstance(person, Refusal):
             return person
-        if user_name in admins and admins <= {user_name}:
+        if admins == {user_name}:
             return _LAST_ADMIN
         connection.execute(
             update(console_users)
@@ -306,13 +306,6 @@ def _insert_grant(
 
 def _held(row: _Row) -> HeldGrant:
     return HeldGrant(row.grant_id, grant_in(row), row.granted_by, row.created_at)
-
-
-def _said(grant: Grant) -> str:
-    """`ops`, `ops@harbour`, `stall_owner@harbour/bar`."""
-    event = "" if grant.event_id is None else f"@{grant.event_id}"
-    stall = "" if grant.stall_id is None else f"/{grant.stall_id}"
-    return f"{grant.role.value}{event}{stall}"
 
 
 def _is_self(actor: str, user_name: str) -> bool:
