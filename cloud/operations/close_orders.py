@@ -1,5 +1,6 @@
 """Ends orders that nobody pays: first the provider lets go, then Credits and tickets come back."""
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -12,7 +13,7 @@ from cloud.operations.card_payments import PaymentState, open_card_page
 from cloud.operations.once import claim, digest_of
 from cloud.operations.order_deeds import carry_out, lock_order
 from cloud.operations.order_refusals import UNKNOWN_ORDER, explain_impossible
-from cloud.operations.refusals import Refusal
+from cloud.operations.refusals import Code, Refusal
 from cloud.operations.settle_order import ACTOR, settle
 from cloud.operations.sign_in_attendee import Attendee
 from cloud.payments.provider import CardProvider, ProviderUnreachableError
@@ -31,6 +32,9 @@ def close_expired_orders(database: Database, provider: CardProvider, now: dateti
     """End what is due: paid after all, or closed. How many ended; the others are tried later.
 
     Whatever line this program ends at, another run goes on from there.
+
+    Raises:
+        ProviderUnreachableError: the others are as far away; this one is tried again later.
     """
     with database.reading() as connection:
         due = connection.execute(
@@ -77,7 +81,9 @@ def cancel_order(
             return explain_impossible(taken)
         carry_out(connection, locked, taken, actor=actor, now=now, reason="cancelled")
     if provider is not None and Deed.EXPIRE_CHECKOUT in taken.deeds:
-        _close_order(database, provider, order_id, now)
+        # Where it does not answer, the courier asks again.
+        with suppress(ProviderUnreachableError):
+            _close_order(database, provider, order_id, now)
     return None
 
 
@@ -87,7 +93,11 @@ def _close_order(database: Database, provider: CardProvider, order_id: UUID, now
     if payment is None:
         return False
     # No transaction is open while the provider is asked.
-    _let_go(database, provider, payment, now)
+    try:
+        _let_go(database, provider, payment, now)
+    except ProviderUnreachableError:
+        _end(database, order_id, now)
+        raise
     return _end(database, order_id, now)
 
 
@@ -108,18 +118,17 @@ def _begin(database: Database, order_id: UUID, now: datetime) -> Row[Any] | None
 
 
 def _let_go(database: Database, provider: CardProvider, payment: Row[Any], now: datetime) -> None:
-    """Ask the provider to close its page, and take its answer as if it had told by itself."""
+    """Ask the provider to close its page, and take its answer as if it had told by itself.
+
+    Raises ProviderUnreachableError.
+    """
     if payment.provider != provider.name:
         _log.error("order_of_another_provider", payment_id=str(payment.id))
         return
     reference = payment.provider_reference or _learn_reference(database, provider, payment.id, now)
     if reference is None:
         return
-    try:
-        status = provider.expire_checkout(reference)
-    except ProviderUnreachableError:
-        return
-    event = told_by_look_up(provider.name, status)
+    event = told_by_look_up(provider.name, provider.expire_checkout(reference))
     if event is not None:
         take_provider_event(database, event, now)
 
@@ -127,8 +136,13 @@ def _let_go(database: Database, provider: CardProvider, payment: Row[Any], now: 
 def _learn_reference(
     database: Database, provider: CardProvider, payment_id: UUID, now: datetime
 ) -> str | None:
-    """Its answer was lost, or it was never asked: asked again, it names the one checkout."""
-    open_card_page(database, provider, payment_id, now)
+    """Its answer was lost, or it was never asked: asked again, it names the one checkout.
+
+    None: it opens none.
+    """
+    opened = open_card_page(database, provider, payment_id, now)
+    if isinstance(opened, Refusal) and opened.code is Code.PROVIDER_UNREACHABLE:
+        raise ProviderUnreachableError
     with database.reading() as connection:
         return connection.execute(
             select(payments.c.provider_reference).where(payments.c.id == payment_id)

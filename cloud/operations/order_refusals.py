@@ -11,6 +11,11 @@ from protocol.money import Money, format_cents
 UNKNOWN_ORDER: Final = Refusal(
     Code.ORDER_UNKNOWN, "There is no such order.", "Look at the list of orders."
 )
+UNKNOWN_CURSOR: Final = Refusal(
+    Code.CURSOR_UNKNOWN,
+    "The cursor is none that this list gave.",
+    "Begin with the first page: leave the cursor out.",
+)
 
 
 def unknown_event(event_id: str) -> Refusal:

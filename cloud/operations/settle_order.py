@@ -23,12 +23,11 @@ def settle_order_payment(
 ) -> WebhookOutcome:
     """The payment and its order after this word of the provider's, whose amount was compared.
 
-    Whoever calls has locked the order, and then the payment.
+    Whoever calls has locked the order, and then the payment: `payment_row`, as it was before.
     """
     locked = lock_order(connection, payment_row.order_id)
     assert locked is not None, "a payment of an order has one"
-    assert locked.payment is not None, "the one that was told of"
-    state = PaymentState(locked.payment.state)
+    state = PaymentState(payment_row.state)
     if state in {PaymentState.SUCCEEDED, PaymentState.REFUNDED}:
         return WebhookOutcome.KNOWN_ALREADY
     match event.kind:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cloud.floor import Floor
+from tests.cloud.operations.box_office import BoxOffice
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -22,3 +23,9 @@ def floor(database_url: str, tmp_path: Path) -> Iterator[Floor]:
     floor = Floor(database_url, tmp_path / "keys")
     yield floor
     floor.close()
+
+
+@pytest.fixture
+def office(floor: Floor) -> BoxOffice:
+    """Tickets on sale at that event."""
+    return BoxOffice(floor)
