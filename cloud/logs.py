@@ -11,7 +11,8 @@ import msgspec
 import structlog
 from structlog.types import Processor
 
-_QUIET: Final = ("httpx", "httpcore", "alembic", "asyncio")
+# uvicorn.access would write whole addresses, and some are secrets.
+_QUIET: Final = ("httpx", "httpcore", "alembic", "asyncio", "uvicorn.access")
 
 _handlers: Final[list["_Handler"]] = []
 

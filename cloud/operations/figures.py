@@ -44,7 +44,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_figures(connection: Connection, now: datetime) -> Figures:
-    first_pending = connection.execute(select(func.min(audit_pending.c.pending_id))).scalar()
+    first_pending = connection.execute(
+        select(audit_pending.c.pending_id).order_by(audit_pending.c.pending_id).limit(1)
+    ).scalar()
     at_a_stall = (devices.c.status == "active") & devices.c.stall_id.is_not(None)
     letter_waits = letters.c.next_try_at.is_not(None)
     payment_waits = payments.c.poll_at.is_not(None)
