@@ -101,11 +101,12 @@ def _counted(
     if progress is not None:
         total = count_transactions(connection, selection)
         progress(0, total)
-    for page in read_transactions(connection, selection):
-        tally.add(page)
-        yield page
-        if progress is not None:
-            progress(tally.rows, total)
+    with closing(read_transactions(connection, selection)) as pages:
+        for page in pages:
+            tally.add(page)
+            yield page
+            if progress is not None:
+                progress(tally.rows, total)
 
 
 def _cells(transaction: Transaction) -> list[Cell]:

@@ -103,6 +103,12 @@ class OtherFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherCurrency:
+    currency: str
+    in_cents: int
+
+
+@dataclass(frozen=True, slots=True)
 class EventSettlement:
     event_id: EventId
     name: str
@@ -116,7 +122,7 @@ class EventSettlement:
     others: tuple[OtherFigures, ...]
     ledger_in_cents: int
     """What the event's transactions took out of wallets, all in all: the sum of the above."""
-    other_currencies: tuple[tuple[str, int], ...]
+    other_currencies: tuple[OtherCurrency, ...]
     """Transactions of the event in a currency it does not sell in; in no figure above."""
 
 
@@ -204,7 +210,7 @@ def _settle(event: AnyRow, books: _Books, now: datetime) -> EventSettlement:
         tickets=tickets,
         others=others,
         ledger_in_cents=ledger_in_cents,
-        other_currencies=tuple(sorted(ledger.items())),
+        other_currencies=tuple(OtherCurrency(*each) for each in sorted(ledger.items())),
     )
 
 

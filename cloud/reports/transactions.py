@@ -1,6 +1,7 @@
 """The ledger's rows as reports tell them: chosen, named, in order, and never all at once."""
 
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -109,6 +110,11 @@ class Tally:
             sums[key] = sums.get(key, 0) + each.signed_amount_in_cents
 
 
+def knows_event(connection: Connection, event_id: EventId) -> bool:
+    found = connection.execute(select(events.c.event_id).where(events.c.event_id == event_id))
+    return found.first() is not None
+
+
 def count_transactions(connection: Connection, selection: Selection) -> int:
     counted = select(func.count()).select_from(credit_transactions).where(_chosen(selection))
     return connection.execute(counted).scalar_one()
@@ -126,8 +132,9 @@ def read_transactions(
     )
     # Of this statement alone: on the connection the option would stay.
     result = connection.execute(statement, execution_options={"yield_per": PAGE_ROWS})
-    for rows in result.partitions():
-        yield [_transaction(row, shows_user=selection.shows_users) for row in rows]
+    with closing(result):
+        for rows in result.partitions():
+            yield [_transaction(row, shows_user=selection.shows_users) for row in rows]
 
 
 def newest_transactions(

@@ -9,6 +9,7 @@ from sqlalchemy import insert
 from cloud.reports.settlement import (
     DoesNotAddUpError,
     EventSettlement,
+    OtherCurrency,
     StallSettlement,
     settle_event,
     stall_of,
@@ -178,7 +179,7 @@ def test_another_currency_is_told_and_in_no_figure(floor: Floor) -> None:
     books.write()
     settled = _settle(floor)
     assert settled.ledger_in_cents == 350
-    assert settled.other_currencies == (("SEK", 900),)
+    assert settled.other_currencies == (OtherCurrency("SEK", 900),)
 
 
 def test_another_events_sales_are_its_own(floor: Floor) -> None:
