@@ -74,6 +74,15 @@ class HostedCheckout:
     state: CheckoutState
 
 
+_NAMED: Final = frozenset(
+    {
+        EventKind.REFUND_DONE,
+        EventKind.REFUND_FAILED,
+        EventKind.DISPUTED,
+        EventKind.DISPUTE_WON,
+    }
+)
+"""About a refund or a dispute, which has a name of its own."""
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
@@ -182,7 +191,7 @@ class BuiltInProvider:
             said = _WEBHOOK.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
             return WebhookRefusal.MALFORMED
-        if said.amount.amount_in_cents <= 0:
+        if said.amount.amount_in_cents <= 0 or (said.type in _NAMED and said.about is None):
             return WebhookRefusal.MALFORMED
         return ProviderEvent(
             NAME, said.id, said.type, said.reference, said.amount, said.refund_id, said.about

@@ -1,5 +1,6 @@
 """Stripe, by its own library: hosted Checkout pages, refunds, signed webhooks."""
 
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -35,6 +36,8 @@ _PASSES: Final = frozenset({"balance_insufficient", "lock_timeout", "rate_limit"
 
 # Said once for the whole library: it tells nobody how long our requests took.
 stripe.enable_telemetry = False
+# At INFO it writes down whatever was sent and answered, errors that quote a key included.
+logging.getLogger("stripe").setLevel(logging.WARNING)
 
 
 class _RefusedError(Exception):
