@@ -2,7 +2,7 @@
 
 import typer
 
-from cloud.cli import attendees, audit, keys, people, servers, tokens, upkeep
+from cloud.cli import attendees, audit, keys, people, ready, servers, settings, tokens, upkeep
 
 app = typer.Typer(
     name="railtix-cloud",
@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 servers.install(app)
 upkeep.install(app)
+settings.install(app)
+ready.install(app)
 app.add_typer(audit.app, name="audit")
 app.add_typer(tokens.app, name="token")
 app.add_typer(attendees.app, name="attendee")

@@ -1,9 +1,11 @@
 """The cloud's settings: a TOML file, overridden by RAILTIX_ variables; a wrong one is named."""
 
+import os
+from collections.abc import Mapping
 from email.utils import parseaddr
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AnyHttpUrl,
@@ -17,7 +19,9 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
@@ -27,6 +31,8 @@ from cloud.access.pace import Pace
 CONFIG: Final = Path("/etc/railtix/cloud.toml")
 STATE: Final = Path("/var/lib/railtix")
 PROVIDER_SECRET_CHARS_MIN: Final = 24
+SECRETS_FOLDER: Final = "RAILTIX_SECRETS"
+"""The variable that names a folder with a file for each secret."""
 
 PaceText = Annotated[
     Pace, BeforeValidator(lambda said: Pace.read(said) if isinstance(said, str) else said)
@@ -38,11 +44,11 @@ class SettingsError(Exception):
     """Settings that cannot be used; the message names each and says what is wrong with it."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class HttpSettings(_Section):
+class HttpSettings(Section):
     host: str = "127.0.0.1"
     port: Port = 8000
     """0: any free port; the ready file says which."""
@@ -61,13 +67,13 @@ class HttpSettings(_Section):
         return self
 
 
-class MetricsSettings(_Section):
+class MetricsSettings(Section):
     host: str = "127.0.0.1"
     port: Port | None = None
     """/metrics and /readyz over plain HTTP, in every program; unset: nowhere."""
 
 
-class BrokerSettings(_Section):
+class BrokerSettings(Section):
     host: str = "localhost"
     port: Annotated[int, Field(ge=1, le=65535)] = 8883
     certificate: Path
@@ -77,7 +83,7 @@ class BrokerSettings(_Section):
     """The certificates (PEM) that the broker's own certificate is checked against."""
 
 
-class PaymentSettings(_Section):
+class PaymentSettings(Section):
     provider: Literal["test", "stripe"] | None = None
     """`test`: the built-in card page, where nobody pays, for demos and tests. Unset: no cards."""
     webhook_secret: SecretStr | None = None
@@ -104,7 +110,7 @@ class PaymentSettings(_Section):
         return self
 
 
-class MailSettings(_Section):
+class MailSettings(Section):
     kind: Literal["files", "smtp"] = "files"
     """`files`: each letter is a file in the state folder, for demos; `smtp`: a mail server."""
     host: str = "localhost"
@@ -131,7 +137,7 @@ class MailSettings(_Section):
         return self
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """How often, as `60/minute`: so many at once, refilled evenly over the time."""
 
     codes: PaceText = Pace(60, 60)
@@ -152,14 +158,14 @@ class LimitSettings(_Section):
     """Networks of proxies whose X-Forwarded-For is believed; none: the header is ignored."""
 
 
-class CourierSettings(_Section):
+class CourierSettings(Section):
     in_serve: bool = True
     """Whether `serve` carries letters and card refunds itself; no: run `courier` beside it."""
     interval_s: Annotated[float, Field(ge=0.05, le=60)] = 1.0
     """How long it rests when nothing was left to do."""
 
 
-class AuditSettings(_Section):
+class AuditSettings(Section):
     in_serve: bool = True
     """Whether `serve` takes records into the tree itself; no: run `sequencer` beside it."""
     checkpoint_every_s: Annotated[float, Field(ge=0.05, le=300)] = 5.0
@@ -223,9 +229,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The command line first, then variables, then the file."""
+        """The command line first, then variables, then files of secrets, then the file."""
         del dotenv_settings, file_secret_settings
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+        return (
+            init_settings,
+            env_settings,
+            secret_files(settings_cls),
+            TomlConfigSettingsSource(settings_cls),
+        )
 
 
 def read_settings(config: Path | None, **overrides: object) -> Settings:
@@ -235,17 +246,49 @@ def read_settings(config: Path | None, **overrides: object) -> Settings:
     """
     if config is not None and not config.is_file():
         raise SettingsError(f"no settings file {config}")
-    given = {name: value for name, value in overrides.items() if value is not None}
-
-    class FromFile(Settings):
-        model_config = SettingsConfigDict(toml_file=config or CONFIG)
-
+    _refuse_unknown_variables()
+    model = of_file(config)
     try:
-        return FromFile.model_validate(FromFile(**given))  # pyright: ignore[reportArgumentType]
+        return model.model_validate(model(**given_only(overrides)))
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
     except ValueError as error:
         raise SettingsError(f"{config or CONFIG}: {error}") from error
+
+
+def of_file(config: Path | None) -> type[Settings]:
+    """The settings, reading this file or the usual one."""
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config or CONFIG)
+
+    return FromFile
+
+
+def given_only(overrides: Mapping[str, object]) -> dict[str, Any]:
+    return {name: value for name, value in overrides.items() if value is not None}
+
+
+def secret_files(settings: type[BaseSettings]) -> NestedSecretsSettingsSource:
+    """A file a setting, named as `payments__stripe_secret_key`: containers' secrets, and systemd's
+    credentials."""
+    folder = os.environ.get(SECRETS_FOLDER) or os.environ.get("CREDENTIALS_DIRECTORY")
+    return NestedSecretsSettingsSource(
+        SecretsSettingsSource(settings),
+        secrets_dir=folder,
+        secrets_dir_missing="ok",
+        secrets_prefix="",
+        secrets_nested_delimiter="__",
+    )
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt section in a variable would otherwise be passed over in silence."""
+    known = {name.upper() for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        section, nested, _ = name.removeprefix("RAILTIX_").partition("__")
+        if name.startswith("RAILTIX_") and nested and section.upper() not in known:
+            raise SettingsError(f"{name}: there is no such setting")
 
 
 def _explain(error: ValidationError) -> str:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud.effective_settings import effective_settings, every_setting
 from cloud.settings import SettingsError, read_settings
 
 
@@ -64,3 +65,53 @@ def test_secrets_are_not_in_the_settings_text(tmp_path: Path) -> None:
     settings = read_settings(config)
     assert secret not in repr(settings)
     assert "hunter2" not in repr(settings)
+
+
+def test_a_secret_may_be_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "payments__webhook_secret").write_text("a-secret-of-24-characters\n")
+    (secrets / "database").write_text("postgresql://u:hunter2@h/d\n")
+    monkeypatch.setenv("RAILTIX_SECRETS", str(secrets))
+    settings = read_settings(_file(tmp_path, "database = 'sqlite:////from/the/file'\n"))
+    assert settings.database_url == "postgresql://u:hunter2@h/d"
+    secret = settings.payments.webhook_secret
+    assert secret is not None
+    assert secret.get_secret_value() == "a-secret-of-24-characters"
+
+
+@pytest.mark.parametrize(
+    ("variable", "named"),
+    [
+        ("RAILTIX_HTP__PORT", "RAILTIX_HTP__PORT: there is no such setting"),
+        ("RAILTIX_HTTP__PRT", "http.prt: there is no such setting"),
+    ],
+)
+def test_a_misspelt_variable_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, named: str
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(SettingsError, match=named):
+        read_settings(_file(tmp_path, ""))
+
+
+def test_effective_settings_say_where_each_comes_from_and_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "payments__webhook_secret").write_text("a-secret-of-24-characters")
+    monkeypatch.setenv("RAILTIX_SECRETS", str(secrets))
+    monkeypatch.setenv("RAILTIX_HTTP__PORT", "8123")
+    config = _file(tmp_path, "[http]\nhost = '0.0.0.0'\nport = 1\n")
+    effective = effective_settings(config, state=tmp_path)
+    found = {each.name: (each.shown, each.source) for each in effective}
+    assert found["state"] == (str(tmp_path), "command line")
+    assert found["http.port"] == ("8123", "variable")
+    assert found["http.host"] == ("0.0.0.0", str(config))
+    assert found["payments.webhook_secret"] == ("**********", "secret file")
+    assert found["metrics.port"] == ("(unset)", "default")
+    assert found["http.access_log"] == ("true", "default")
+    assert found["broker.certificate"] == ("(unset)", "default")
+    assert [each.name for each in effective] == every_setting()
+    assert "a-secret-of-24" not in str(effective)
