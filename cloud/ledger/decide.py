@@ -296,14 +296,15 @@ def _sale_posting(
         staff_id=judged.session.staff_id,
         lines=request.lines,
         accepted_offline_at=(
-            _accepted_at(presented, request) if isinstance(request, OfflineAcceptance) else None
+            accepted_at(request, presented.arrived_at)
+            if isinstance(request, OfflineAcceptance)
+            else None
         ),
     )
 
 
-def _accepted_at(presented: Presented, request: OfflineAcceptance) -> datetime:
+def accepted_at(request: OfflineAcceptance, arrived_at: datetime) -> datetime:
     """By the till's clock, which nobody vouches for: never after the upload arrived."""
-    arrived_at = presented.arrived_at
     return datetime.fromtimestamp(
         min(request.accepted_at_ms / 1000, arrived_at.timestamp()), arrived_at.tzinfo
     )

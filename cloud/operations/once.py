@@ -44,7 +44,10 @@ def claim(
     if insert_if_new(connection, http_outcomes, row):
         return None
     stands = connection.execute(
-        select(http_outcomes).where(http_outcomes.c.actor == actor, http_outcomes.c.key == key)
+        select(http_outcomes)
+        .where(http_outcomes.c.actor == actor, http_outcomes.c.key == key)
+        # A refusal may have been kept without an answer: of those who ask again, one at a time.
+        .with_for_update()
     ).one()
     if (stands.operation, stands.digest) != (operation, digest):
         return Refusal(

@@ -17,8 +17,10 @@ from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices
 from cloud.store.tables import device_certificates, devices, policies, staff_sessions, stalls
+from cloud.store.unsettled import review_unsettled_of
 from protocol.encoding import public_key_to_text
 from protocol.ids import DeviceId, EventId, StallId
+from protocol.messages import Reason
 from protocol.signing import thumbprint
 
 PEM_BYTES_MAX: Final = 64 * 1024
@@ -185,13 +187,15 @@ def revoke_device(
             .values(revoked_at=now)
         )
         _end_sessions(connection, device_id, now)
+        # Approvals that it never said it knows of: whether it sold, a person has to find out.
+        reviewed = review_unsettled_of(connection, device_id, Reason.DEVICE_REVOKED, now)
         deed = AuditRow(
             at=now,
             actor=actor,
             action="device_revoked",
             outcome="done",
             device_id=device_id,
-            detail={"reason": reason},
+            detail={"reason": reason, "put_on_the_review_list": reviewed},
         )
         write_audit_records(connection, [deed])
         return _read(connection, device_id)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, func, select
 from cloud.ledger.facts import DeviceKey, KeyState, PostedSale
 from cloud.store.gathering import posted_sale
 from cloud.store.tables import credit_transactions, outcomes
-from protocol.ids import TransactionId
+from protocol.ids import DeviceId, IdempotencyKey, TransactionId
 
 _SOLD = (KeyState.APPROVED, KeyState.POSTED_OFFLINE, KeyState.CANCELLED)
 
@@ -33,16 +33,6 @@ def find_sale(connection: Connection, key: DeviceKey) -> PostedSale | None:
     return None if row is None else posted_sale(row)
 
 
-def find_transaction(
-    connection: Connection, user_id: UUID, transaction_id: UUID
-) -> Row[*tuple[Any, ...]] | None:
-    return connection.execute(
-        select(credit_transactions).where(
-            credit_transactions.c.user_id == user_id, credit_transactions.c.id == transaction_id
-        )
-    ).one_or_none()
-
-
 def read_what_is_left(connection: Connection, sale: PostedSale) -> PostedSale:
     """The sale with what of it is not given back; its wallet is locked, so that this stands."""
     given_back = connection.execute(
@@ -56,23 +46,35 @@ def read_what_is_left(connection: Connection, sale: PostedSale) -> PostedSale:
 
 def correlation_of(connection: Connection, sale: PostedSale) -> str:
     """The one that runs from the keypad through whatever becomes of a sale."""
-    row = find_transaction(connection, UUID(sale.user_id), UUID(sale.transaction_id))
+    row = _find_transaction(connection, sale.user_id, sale.transaction_id)
     assert row is not None, "a sale's row is never deleted"
     return row.correlation_id
 
 
-def key_of(connection: Connection, sale: PostedSale) -> DeviceKey | None:
+def name_of(connection: Connection, sale: PostedSale) -> DeviceKey | None:
     """The key that it was sold under, where an appliance sold it."""
-    row = find_transaction(connection, UUID(sale.user_id), UUID(sale.transaction_id))
-    assert row is not None, "a sale's row is never deleted"
-    return None if row.device_id is None else (row.device_id, row.idempotency_key)
+    row = _find_transaction(connection, sale.user_id, sale.transaction_id)
+    if row is None or row.device_id is None:
+        return None
+    return DeviceId(row.device_id), IdempotencyKey(row.idempotency_key)
 
 
 def read_sale(
     connection: Connection, user_id: str, transaction_id: TransactionId
 ) -> PostedSale | None:
     """A sale at a stall by its transaction; an order's, or a cash-out's, is none."""
-    row = find_transaction(connection, UUID(user_id), UUID(transaction_id))
+    row = _find_transaction(connection, user_id, transaction_id)
     if row is None or row.type != "Deduct" or row.stall_id is None or row.order_id is not None:
         return None
     return posted_sale(row)
+
+
+def _find_transaction(
+    connection: Connection, user_id: str, transaction_id: str
+) -> Row[*tuple[Any, ...]] | None:
+    return connection.execute(
+        select(credit_transactions).where(
+            credit_transactions.c.user_id == UUID(user_id),
+            credit_transactions.c.id == UUID(transaction_id),
+        )
+    ).one_or_none()
