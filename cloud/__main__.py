@@ -2,7 +2,18 @@
 
 import typer
 
-from cloud.cli import attendees, audit, keys, people, ready, servers, settings, tokens, upkeep
+from cloud.cli import (
+    attendees,
+    audit,
+    keys,
+    people,
+    ready,
+    reports,
+    servers,
+    settings,
+    tokens,
+    upkeep,
+)
 
 app = typer.Typer(
     name="railtix-cloud",
@@ -18,6 +29,7 @@ app = typer.Typer(
 )
 servers.install(app)
 upkeep.install(app)
+reports.install(app)
 settings.install(app)
 ready.install(app)
 app.add_typer(audit.app, name="audit")

@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cloud.reports.settlement import EventSettlement, StallSettlement
+
 
 class _View(BaseModel):
     """Read from the report's own object; a name that differs is a mistake of ours."""
@@ -140,3 +142,14 @@ class StallSettlementView(StallView):
     currency: str
     timezone: str
     at: datetime
+
+    @classmethod
+    def of(cls, settled: EventSettlement, stall: StallSettlement) -> "StallSettlementView":
+        return cls(
+            **StallView.model_validate(stall).model_dump(),
+            event_id=settled.event_id,
+            event_name=settled.name,
+            currency=settled.currency,
+            timezone=settled.timezone,
+            at=settled.at,
+        )

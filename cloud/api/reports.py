@@ -17,7 +17,6 @@ from cloud.api.problems import ProblemError, answers
 from cloud.api.report_views import (
     EventSettlementView,
     StallSettlementView,
-    StallView,
     TransactionsPage,
     TransactionView,
 )
@@ -228,14 +227,7 @@ def stall_settlement(
         )
     if form is SettlementFormat.CSV:
         return _csv(settlement_csv(settled, stall), f"settlement-{event_id}-{stall_id}.csv")
-    return StallSettlementView(
-        **StallView.model_validate(stall).model_dump(),
-        event_id=settled.event_id,
-        event_name=settled.name,
-        currency=settled.currency,
-        timezone=settled.timezone,
-        at=settled.at,
-    )
+    return StallSettlementView.of(settled, stall)
 
 
 def _selection(
