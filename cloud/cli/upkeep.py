@@ -23,14 +23,15 @@ def migrate_command(config: Config = None, state: State = None) -> None:
 
 
 def reconcile(config: Config = None, state: State = None, as_json: AsJson = False) -> None:
-    """Compare every balance with the sum of its transactions; exit 1 and name those that differ."""
+    """Prove the books: each balance is the sum of its transactions, what came in is there or went
+    out, payments, orders and cash-outs were posted. Exit 1 and name what differs."""
     from cloud.operations.reconcile import reconcile
 
     with faults_told(), open_database(config, state) as (database, _):
         found = reconcile(database)
     if as_json:
         said = {
-            "balanced": found.is_balanced,
+            "balanced": found.is_sound,
             "wallets": found.wallets,
             "transactions": found.transactions,
             "sales": found.sales,
@@ -43,6 +44,20 @@ def reconcile(config: Config = None, state: State = None, as_json: AsJson = Fals
                 }
                 for each in found.differences
             ],
+            "totals": [
+                {
+                    "currency": each.currency,
+                    "in_cents": each.in_cents,
+                    "out_cents": each.out_cents,
+                    "balances_in_cents": each.balances_in_cents,
+                    "conserved": each.is_conserved,
+                }
+                for each in found.totals
+            ],
+            "discrepancies": [
+                {"rule": each.rule, "subject": each.subject, "detail": each.detail}
+                for each in found.discrepancies
+            ],
         }
         typer.echo(json.dumps(said))
     else:
@@ -52,7 +67,17 @@ def reconcile(config: Config = None, state: State = None, as_json: AsJson = Fals
             typer.echo(
                 f"{each.user_id}  balance {balance}  transactions {total}  off by {balance - total}"
             )
-        verdict = "balanced" if found.is_balanced else f"{len(found.differences)} differ"
+        for each in found.discrepancies:
+            typer.echo(str(each))
+        for each in found.totals:
+            came, went, there = (
+                Money(cents, each.currency)
+                for cents in (each.in_cents, each.out_cents, each.balances_in_cents)
+            )
+            equals = "=" if each.is_conserved else "is not"
+            typer.echo(f"{came} in - {went} out {equals} {there} in wallets")
+        wrong = len(found.differences) + len(found.discrepancies)
+        verdict = "balanced" if found.is_sound else f"{wrong} differ"
         typer.echo(f"{found.wallets} wallets, {found.transactions} transactions: {verdict}")
-    if not found.is_balanced:
+    if not found.is_sound:
         raise typer.Exit(1)

@@ -29,6 +29,7 @@ from cloud.store.tables import (
     device_certificates,
     devices,
     events,
+    payments,
     policies,
     review_entries,
     staff,
@@ -270,8 +271,8 @@ class Floor:
         )
         return sign_policy(policy, self.keys.policy.private, self.keys.policy.kid)
 
-    def add_guest(self, balance_in_cents: int = 2000) -> Guest:
-        """An attendee who topped up this much (0: never)."""
+    def add_guest(self, balance_in_cents: int = 2000, *, paid: bool = False) -> Guest:
+        """An attendee who topped up this much (0: never); `paid`: by a payment of theirs."""
         user_id, payer_id, now = uuid7(), secrets.token_urlsafe(9), self.now()
         with self.database.transaction() as connection:
             connection.execute(
@@ -287,7 +288,23 @@ class Floor:
                         updated_at=now,
                     )
                 )
-                purchase_id = uuid7()
+                purchase_id, reference = uuid7(), secrets.token_hex(8)
+                if paid:
+                    connection.execute(
+                        insert(payments).values(
+                            id=uuid7(),
+                            user_id=user_id,
+                            amount_in_cents=balance_in_cents,
+                            currency=CURRENCY,
+                            provider="test",
+                            provider_reference=reference,
+                            state="succeeded",
+                            idempotency_key=secrets.token_hex(8),
+                            transaction_id=purchase_id,
+                            created_at=now,
+                            updated_at=now,
+                        )
+                    )
                 await_tree(connection, transactions=[(str(user_id), str(purchase_id))])
                 connection.execute(
                     insert(credit_transactions).values(
@@ -297,7 +314,7 @@ class Floor:
                         direction="in",
                         amount_in_cents=balance_in_cents,
                         currency=CURRENCY,
-                        reference=secrets.token_hex(8),
+                        reference=reference,
                         idempotency_key=secrets.token_hex(8),
                         correlation_id=secrets.token_hex(8),
                         created_at=now,

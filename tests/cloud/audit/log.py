@@ -63,12 +63,28 @@ class Log:
 
     @contextmanager
     def superuser(self) -> Generator[Connection]:
-        """Whoever owns the database: its triggers and rules are off while they write."""
+        """Whoever owns the database: triggers, keys and rules are off while they write."""
+        if self.floor.database.dialect == "sqlite":
+            with self.floor.database.engine.connect() as connection:
+                yield from self._past_sqlites_rules(connection)
+            return
         with self.floor.database.transaction() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("SET LOCAL session_replication_role = replica"))
-                yield connection
-            else:
+            connection.execute(text("SET LOCAL session_replication_role = replica"))
+            for rule in connection.execute(
+                text(
+                    "SELECT conrelid::regclass AS of, conname FROM pg_constraint"
+                    " WHERE contype = 'c' AND connamespace = 'public'::regnamespace"
+                )
+            ).all():
+                connection.execute(text(f"ALTER TABLE {rule.of} DROP CONSTRAINT {rule.conname}"))
+            yield connection
+
+    def _past_sqlites_rules(self, connection: Connection) -> Generator[Connection]:
+        raw: Any = connection.connection.driver_connection
+        raw.execute("PRAGMA foreign_keys = OFF")
+        raw.execute("PRAGMA ignore_check_constraints = ON")
+        try:
+            with connection.begin():
                 kept = connection.execute(
                     text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
                 ).all()
@@ -77,3 +93,6 @@ class Log:
                 yield connection
                 for trigger in kept:
                     connection.execute(text(trigger.sql))
+        finally:
+            raw.execute("PRAGMA ignore_check_constraints = OFF")
+            raw.execute("PRAGMA foreign_keys = ON")
