@@ -7,6 +7,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from cloud.api import (
+    adjustments,
+    approvals,
     audit,
     cash_outs,
     console_session,
@@ -18,7 +20,9 @@ from cloud.api import (
     people,
     pos,
     problems,
+    refunds,
     reports,
+    reviews,
     sign_in,
     tickets,
     topups,
@@ -63,6 +67,10 @@ def make_app(cloud: Cloud) -> ASGIApp:
         tickets,
         orders,
         pos,
+        refunds,
+        approvals,
+        adjustments,
+        reviews,
         audit,
         reports,
         ops,
