@@ -4,7 +4,7 @@ import os
 import secrets
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -73,7 +73,7 @@ def export_command(
     from cloud.clock import utc_clock
     from cloud.reports.export import Format, export
     from cloud.reports.note import note_export
-    from cloud.reports.transactions import Selection, Tally
+    from cloud.reports.transactions import Selection, Tally, knows_event
 
     selection = Selection(
         since=since,
@@ -83,7 +83,12 @@ def export_command(
         stall_id=None if stall is None else StallId(stall),
     )
     tally, kind = Tally(), Format(form.value)
-    with faults_told(), open_database(config, state) as (database, _), _opened(out) as file:
+    with faults_told(), open_database(config, state) as (database, _), ExitStack() as opened:
+        if selection.event_id is not None:
+            with database.reading() as connection:
+                if not knows_event(connection, selection.event_id):
+                    fail("export", f"There is no event {event!r}.")
+        file = opened.enter_context(_opened(out))
         note_export(database, _ACTOR, selection, kind, utc_clock())
         with _progress() as progress:
             for block in export(database, selection, kind, tally, progress):
