@@ -75,12 +75,17 @@ def _open_events(connection: Connection, now: datetime) -> tuple[OpenEvent, ...]
 
 def _recent(connection: Connection, attendee: Attendee) -> tuple[Entry, ...]:
     rows = connection.execute(
-        select(credit_transactions, stalls.c.name.label("stall_name"))
+        select(
+            credit_transactions,
+            stalls.c.name.label("stall_name"),
+            events.c.name.label("event_name"),
+        )
         .outerjoin(
             stalls,
             (stalls.c.event_id == credit_transactions.c.event_id)
             & (stalls.c.stall_id == credit_transactions.c.stall_id),
         )
+        .outerjoin(events, events.c.event_id == credit_transactions.c.event_id)
         .where(credit_transactions.c.user_id == attendee.row_id)
         # UUIDv7: by id is by time.
         .order_by(credit_transactions.c.id.desc())
@@ -95,20 +100,21 @@ def _entry(row: Row[Any]) -> Entry:
         row.type,
         row.direction,
         Money(row.amount_in_cents, row.currency),
-        _title(row.type, row.stall_name),
+        _title(row),
         row.stall_name,
         row.reference,
         row.created_at,
     )
 
 
-def _title(kind: str, stall: str | None) -> str:
-    match kind:
+def _title(row: Row[Any]) -> str:
+    where = row.stall_name if row.order_id is None else f"Tickets: {row.event_name}"
+    match row.type:
         case "Purchase":
             return "Top-up"
         case "Deduct":
-            return stall or "Purchase"
+            return where or "Purchase"
         case "Refund":
-            return f"Given back: {stall}" if stall else "Given back"
+            return f"Given back: {where}" if where else "Given back"
         case _:
             return "Correction"
