@@ -16,6 +16,7 @@ import structlog
 import uuid_utils
 
 from device.journal import Journal, JournalFault
+from device.kept_checkpoint import KeptCheckpoint
 from device.link import Disconnected, Incoming, PolicyBytes, ReplyBytes, Subscribed
 from device.notary import Circumstances, Notary
 from device.till import effects as do
@@ -43,6 +44,7 @@ from device.till.signals import Light, Sound
 from device.till.states import Till, awaited_hashes, deadline_of
 from device.timing import SaleTiming
 from protocol.ids import CorrelationId, IdempotencyKey
+from protocol.messages import HeartbeatAnswered
 from protocol.policy import PolicyRefusal
 
 LOCK_FILE: Final = "railtix-pos.lock"
@@ -124,7 +126,9 @@ class Runtime:
         printer: str,
         clock: Callable[[], float] = monotonic,
         wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
+        kept: KeptCheckpoint | None = None,
     ) -> None:
+        """`kept`: where the cloud's checkpoints go; None: nowhere."""
         self.till = Till()
         self._inbox = inbox
         self._parts = parts
@@ -141,6 +145,9 @@ class Runtime:
         self._timings: dict[str, SaleTiming] = {}
         self._lit_at = 0.0
         self._reply_cloud_us = 0
+        self._kept = kept
+        self._checkpoint: str | None = None
+        """Told by the cloud, and not kept yet: that is an fsync, which waits until nobody does."""
 
     def run(self, connect: Callable[[], None]) -> None:
         """Open the journal, then `connect`, then go on until `Stop`."""
@@ -189,11 +196,22 @@ class Runtime:
             return None
 
     def _rest(self) -> None:
+        self._keep_checkpoint()
         try:
             self._journal.rest()
         except JournalFault as fault:
             _log.error("journal_fault", fault=str(fault))
             self.take(JournalFailed(()))
+
+    def _keep_checkpoint(self) -> None:
+        if self._kept is None or self._checkpoint is None:
+            return
+        try:
+            self._kept.keep(self._checkpoint)
+        except OSError as error:
+            # The next heartbeat brings it again.
+            _log.warning("checkpoint_not_kept", reason=error.strerror)
+        self._checkpoint = None
 
     def _meet(self, happening: KeyPressed | Scanned | Incoming) -> None:
         """Turn what happened into an event, where it is to be believed."""
@@ -220,6 +238,8 @@ class Runtime:
             _log.warning("reply_refused", reason=reply)
             return
         self._reply_cloud_us = reply.cloud_us
+        if isinstance(reply.outcome, HeartbeatAnswered):
+            self._checkpoint = reply.outcome.checkpoint
         self.take(ReplyArrived(reply, arrived.payload.decode("ascii")))
 
     def _open_policy(self, payload: bytes) -> None:

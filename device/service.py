@@ -17,6 +17,7 @@ from device.credentials import CredentialsError
 from device.credentials import load as load_credentials
 from device.hardware.build import HardwareRefusedError, open_hardware
 from device.journal import Journal
+from device.kept_checkpoint import KeptCheckpoint
 from device.link import Link
 from device.notary import Notary
 from device.runtime import (
@@ -85,6 +86,7 @@ def serve(settings: Settings) -> int:
             printer=settings.hardware.printer.kind,
             clock=monotonic,
             wall_ms=_wall_ms,
+            kept=KeptCheckpoint(settings.state.path),
         )
 
         def stop(number: int, _frame: FrameType | None) -> None:

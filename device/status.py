@@ -1,10 +1,11 @@
 """What an appliance's files say about it, in lines for a person; reads only."""
 
-from datetime import UTC
+from datetime import UTC, datetime
 
 from device.credentials import CredentialsError
 from device.credentials import load as load_credentials
 from device.journal import Chain, JournalFault, look_at
+from device.kept_checkpoint import KeptCheckpoint
 from device.notary import Notary
 from device.settings import Settings
 from protocol.policy import PolicyRefusal
@@ -21,6 +22,7 @@ def lines_of(settings: Settings) -> tuple[list[str], bool]:
         f"appliance    {credentials.device_id}, certificate valid until {until}",
         f"broker       {settings.broker.host}:{settings.broker.port}",
     ]
+    lines += _checkpoint_lines(settings)
     try:
         chain = look_at(settings.state.path)
     except JournalFault as fault:
@@ -28,6 +30,17 @@ def lines_of(settings: Settings) -> tuple[list[str], bool]:
     if chain is None:
         return [*lines, "journal      none yet"], True
     return [*lines, *_journal_lines(chain), *_policy_lines(chain, Notary(credentials))], True
+
+
+def _checkpoint_lines(settings: Settings) -> list[str]:
+    try:
+        kept = KeptCheckpoint(settings.state.path).read()
+    except OSError as error:
+        return [f"checkpoint   cannot be read: {error.strerror}"]
+    if kept is None:
+        return ["checkpoint   none yet"]
+    at = datetime.fromtimestamp(kept.at_ms / 1000, UTC)
+    return [f"checkpoint   epoch {kept.epoch}, {kept.size} leaves, {at:%Y-%m-%d %H:%M:%S} UTC"]
 
 
 def _journal_lines(chain: Chain) -> list[str]:

@@ -27,9 +27,9 @@ def begin_new_epoch(
     """
     standing = read_kept(checkpoint_file)
     with database.transaction() as connection:
-        wait_for_lock(connection)
         if backup_at is not None:
             note_restore(connection, keys, backup_at=backup_at, reason=reason, actor=actor, now=now)
+        wait_for_lock(connection)
         token = begin_epoch(
             connection,
             keys.checkpoint,

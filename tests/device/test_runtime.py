@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from device.credentials import load
 from device.journal import CommitHook, Journal, JournalFault
+from device.kept_checkpoint import KeptCheckpoint
 from device.link import Disconnected, PolicyBytes, ReplyBytes, Subscribed
 from device.notary import Notary
 from device.runtime import (
@@ -36,6 +37,7 @@ from device.till.states import (
     Ready,
     WaitingForPolicy,
 )
+from protocol.checkpoint import Checkpoint, sign_checkpoint
 from protocol.ids import DeviceId, IdempotencyKey
 from protocol.messages import (
     Approved,
@@ -151,6 +153,7 @@ class Appliance:
             printer="usb",
             clock=lambda: self.now_s,
             wall_ms=self.wall_ms,
+            kept=KeptCheckpoint(self.state),
         )
 
     def wall_ms(self) -> int:
@@ -267,6 +270,24 @@ def selling(appliance: Appliance) -> Appliance:
     bring_up(appliance)
     assert appliance.phase == Ready()
     return appliance
+
+
+def test_a_checkpoint_from_the_cloud_is_kept_once_nobody_waits(appliance: Appliance) -> None:
+    bring_up(appliance)
+    kept = KeptCheckpoint(appliance.state)
+    checkpoint = Checkpoint(
+        origin="0197a3c2-5f00-7c3a-9d51-2f6b8e0c4a17",
+        epoch=1,
+        size=12,
+        root="A" * 43,
+        at_ms=EPOCH_MS,
+    )
+    token = sign_checkpoint(checkpoint, ec.generate_private_key(ec.SECP256R1()), "cp-1")
+    appliance.wait(60)
+    appliance.answer(Heartbeat, HeartbeatAnswered(EPOCH_MS, 1, token))
+    assert kept.read() is None
+    appliance.runtime._rest()
+    assert kept.read() == checkpoint
 
 
 def test_a_deduct_says_everything_the_cloud_judges_by(selling: Appliance) -> None:
