@@ -51,6 +51,14 @@ bench-throughput: $(VENV)/.dev ## Deducts a second beside pgbench on the same se
 bench-latency: $(VENV)/.dev ## Frame to light, split by stage
 	$(BIN)/python -m bench.latency $(ARGS)
 
+.PHONY: bench-export
+bench-export: $(VENV)/.dev ## A million transactions as CSV, JSON Lines and XLSX: time and memory
+	$(BIN)/python -m bench.export $(ARGS)
+
+.PHONY: bench-api
+bench-api: $(VENV)/.dev ## QR tokens and balances a second beside a bare FastAPI endpoint
+	$(BIN)/python -m bench.api $(ARGS)
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Pin every Python package anew, with hashes and without addresses
 	$(BIN)/pip install --quiet uv
