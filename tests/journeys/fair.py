@@ -68,11 +68,11 @@ class Visitor:
         )
         return opened["id"]
 
-    def order(self, quantity: int, **how: Any) -> Any:
+    def order(self, quantity: int, credits_in_cents: int | str = "all") -> Any:
+        """`all`: as many Credits as there are, and the card for the rest."""
         items = [{"ticket_type_id": STANDARD, "quantity": quantity}]
-        return self.ask(
-            "POST", "/v1/orders", {"event_id": EVENT, "items": items} | how, fresh_key()
-        )
+        body = {"event_id": EVENT, "items": items, "credits_in_cents": credits_in_cents}
+        return self.ask("POST", "/v1/orders", body, fresh_key())
 
     def order_in(self, state: str, order_id: str) -> Any:
         def look() -> Any:
