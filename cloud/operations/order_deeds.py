@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, case, func, select, update
 from uuid_utils.compat import uuid7
 
 from cloud.ledger.postings import Direction, Posting, TransactionType, post
+from cloud.operations.card_postings import put_back
 from cloud.operations.card_refunds import RefundReason, ask_card_refund, refundable_in_cents
 from cloud.store.letters import Letter, LetterLine, OrderClosed, OrderPaid, post_letter
 from cloud.store.locks import lock_wallets
@@ -102,7 +103,8 @@ def carry_out(
     if Deed.GIVE_CARD_BACK in taken.deeds:
         card_back = _give_card_back(connection, locked, taken.state, now)
     if Deed.GIVE_CREDITS_BACK in taken.deeds:
-        credits_back = _give_credits_back(connection, order, actor, now)
+        credits_back = _undo_corrections(connection, locked, now)
+        credits_back += _give_credits_back(connection, order, actor, now)
     given_back = GivenBack(credits_back, card_back)
 
     if taken.state is not locked.state:
@@ -207,6 +209,30 @@ def _give_credits_back(connection: Connection, order: Row[Any], actor: str, now:
         .values(reversal_transaction_id=UUID(posting.id))
     )
     return left
+
+
+def _undo_corrections(connection: Connection, locked: LockedOrder, now: datetime) -> Money:
+    """What the wallet owes for tickets whose card part its bank, or the provider, took back: with
+    the tickets goes the debt."""
+    order, payment = locked.order, locked.payment
+    signed = case(
+        (
+            credit_transactions.c.direction == Direction.OUT.value,
+            credit_transactions.c.amount_in_cents,
+        ),
+        else_=-credit_transactions.c.amount_in_cents,
+    )
+    owed_in_cents = connection.execute(
+        select(func.coalesce(func.sum(signed), 0)).where(
+            credit_transactions.c.user_id == order.user_id,
+            credit_transactions.c.type == TransactionType.ADJUSTMENT.value,
+            credit_transactions.c.order_id == order.order_id,
+        )
+    ).scalar_one()
+    owed = Money(max(0, int(owed_in_cents)), order.currency)
+    if payment is not None and owed.amount_in_cents > 0:
+        put_back(connection, payment, owed, str(order.order_id), now)
+    return owed
 
 
 def _give_card_back(

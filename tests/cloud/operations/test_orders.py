@@ -268,11 +268,49 @@ def test_what_was_given_back_at_the_provider_is_not_given_back_again(office: Box
     office.tell()
     office.bank.refund_by_hand(office.reference(placed), eur(1500))
     office.tell()
+    # They keep the tickets, so the wallet owes what the card got back.
+    assert office.floor.balance(patron.guest) == -1500
     refunded = office.refund(placed)
     assert isinstance(refunded, OrderRefunded)
-    assert refunded.card_back == eur(3500)
+    assert (refunded.card_back, refunded.credits_back) == (eur(3500), eur(1500))
     office.make_refunds()
     assert office.payment(placed).refunded_in_cents == 5000
+    assert office.floor.balance(patron.guest) == 0
+    office.check()
+
+
+def test_a_disputed_order_that_is_given_back_leaves_no_debt(office: BoxOffice) -> None:
+    patron = office.add_patron()
+    placed = office.place(patron, 2)
+    office.pay(placed)
+    office.tell()
+    dispute = office.bank.open_dispute(office.reference(placed))
+    office.tell()
+    assert office.floor.balance(patron.guest) == -5000
+    refunded = office.refund(placed)
+    assert isinstance(refunded, OrderRefunded)
+    assert (refunded.card_back, refunded.credits_back) == (eur(0), eur(5000))
+    assert office.floor.balance(patron.guest) == 0
+    # The bank takes it from the card after all: there are no tickets for it, so it is Credits.
+    office.bank.win_dispute(dispute)
+    office.tell()
+    office.make_refunds()
+    assert office.floor.balance(patron.guest) == 5000
+    assert office.card_refunds() == []
+    office.check()
+
+
+def test_a_dispute_that_was_won_before_leaves_all_to_the_card(office: BoxOffice) -> None:
+    patron = office.add_patron()
+    placed = office.place(patron, 2)
+    office.pay(placed)
+    office.tell()
+    office.bank.win_dispute(office.bank.open_dispute(office.reference(placed)))
+    office.tell()
+    refunded = office.refund(placed)
+    assert isinstance(refunded, OrderRefunded)
+    assert (refunded.card_back, refunded.credits_back) == (eur(5000), eur(0))
+    assert office.floor.balance(patron.guest) == 0
 
 
 def test_one_of_a_hundred_refunds_at_once_takes_effect(office: BoxOffice) -> None:

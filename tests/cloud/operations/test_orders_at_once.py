@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
+from cloud.operations.apply_event import Applied, apply_event, find_event
 from cloud.operations.checkout import PlacedOrder
 from cloud.operations.refusals import Code, Refusal
 from cloud.payments.built_in import DECLINED_CARD
 from cloud.payments.provider import ProviderUnreachableError
 from cloud.store.tables import orders, ticket_types
-from tests.cloud.floor import Floor
+from tests.cloud.floor import EVENT, Floor
 from tests.cloud.operations.box_office import GOOD_CARD, BoxOffice, Patron
 
 
@@ -75,6 +76,30 @@ def test_orders_of_several_kinds_wait_for_each_other_in_no_circle(office: BoxOff
 
     office.at_once(30, come_and_go)
     assert (office.taken("adult"), office.taken("child")) == (0, 0)
+    office.check()
+
+
+def test_applying_the_event_and_ordering_wait_for_each_other_in_no_circle(
+    office: BoxOffice,
+) -> None:
+    """Applying locks the event and then its tickets; an order's foreign keys lock the event."""
+    floor = office.floor
+    patrons = [office.add_patron(3000) for _ in range(12)]
+    document = find_event(floor.database, EVENT)
+    assert not isinstance(document, Refusal)
+
+    def apply_or_order(number: int) -> None:
+        if number % 2:
+            changed = document.model_copy(update={"name": f"Fair {number}"})
+            applied = apply_event(
+                floor.database, floor.keys, EVENT, changed, actor="ops:ana", now=floor.now()
+            )
+            assert isinstance(applied, Applied), applied
+        else:
+            office.place(patrons[number // 2])
+
+    office.at_once(24, apply_or_order)
+    assert office.taken() == 12
     office.check()
 
 
