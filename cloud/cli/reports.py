@@ -3,7 +3,7 @@
 import os
 import secrets
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +19,7 @@ from protocol.money import Money
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from cloud.reports.export import Progress
     from cloud.reports.settlement import EventSettlement, Figures, StallSettlement
@@ -206,16 +207,12 @@ class _Speller:
         )
 
 
-_FIGURES: Final = ("Sales", "Sold", "of it offline", "Given back", "Corrected", "Net")
+_FIGURES: Final = ("Sales", "Sold", "offline", "Given back", "Corrected", "Net")
 
 
 def _show_event(settled: "EventSettlement") -> None:
-    from rich.table import Table
-
     spell, console = _Speller(settled), _console()
-    table = Table("Stall", title=_title(settled, settled.name))
-    for name in _FIGURES:
-        table.add_column(name, justify="right")
+    table = _table("Stall", _FIGURES, _title(settled, settled.name))
     for stall in settled.stalls:
         table.add_row(stall.name, *spell.figures(stall.figures))
     table.add_section()
@@ -226,7 +223,7 @@ def _show_event(settled: "EventSettlement") -> None:
         table.add_row(other.type.value, f"{other.rows}", "", "", "", "", spell(other.in_cents))
     table.add_section()
     table.add_row("Ledger", "", "", "", "", "", spell(settled.ledger_in_cents))
-    console.print(table)
+    _print_whole(console, table)
     console.print(
         f"Tickets: {tickets.tickets} in {tickets.paid_orders} paid orders, "
         f"{spell(tickets.card_in_cents)} of it by card."
@@ -236,14 +233,11 @@ def _show_event(settled: "EventSettlement") -> None:
 
 
 def _show_stall(settled: "EventSettlement", stall: "StallSettlement") -> None:
-    from rich.table import Table
-
     from cloud.locales import format_moment
 
     spell, console = _Speller(settled), _console()
-    products = Table("Product", title=_title(settled, f"{stall.name}, {settled.name}"))
-    for name in ("Price", "Sold", "for", "Given back", "Net"):
-        products.add_column(name, justify="right")
+    columns = ("Price", "Sold", "for", "Given back", "Net")
+    products = _table("Product", columns, _title(settled, f"{stall.name}, {settled.name}"))
     for each in stall.products:
         products.add_row(
             "Keyed in" if each.number is None else each.name or f"No. {each.number}",
@@ -256,16 +250,33 @@ def _show_stall(settled: "EventSettlement", stall: "StallSettlement") -> None:
     if stall.partial_refunds_in_cents:
         cents = stall.partial_refunds_in_cents
         products.add_row("Refunds in part", "", "", "", spell(cents), spell(-cents))
-    console.print(products)
-    hours = Table("Hour from")
-    for name in _FIGURES:
-        hours.add_column(name, justify="right")
+    _print_whole(console, products)
+    hours = _table("Hour from", _FIGURES)
     for hour in stall.hours:
         began = format_moment(hour.begins_at, settled.locale, settled.timezone)
         hours.add_row(began, *spell.figures(hour.figures))
     hours.add_section()
     hours.add_row("All", *spell.figures(stall.figures))
-    console.print(hours)
+    _print_whole(console, hours)
+
+
+def _table(first: str, figures: Iterable[str], title: str | None = None) -> "Table":
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(first, title=title, box=SIMPLE, pad_edge=False)
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _print_whole(console: "Console", table: "Table") -> None:
+    """On a narrow terminal lines are broken; no amount ever loses its last digits."""
+    from rich.measure import Measurement
+
+    wanted = Measurement.get(console, console.options.update(width=1000), table).maximum
+    console.width = max(console.width, wanted)
+    console.print(table, crop=False)
 
 
 def _title(settled: "EventSettlement", name: str) -> str:
