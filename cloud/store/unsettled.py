@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, insert, or_, select
 from uuid_utils.compat import uuid7
 
 from cloud.ledger.decisions import ReviewCause
@@ -26,7 +26,19 @@ def review_unsettled_of(
 
     `journal`: the one that the appliance has just left, instead of the one in its row.
     """
-    found = _find(journal).where(outcomes.c.device_id == device_id)
+    found = (
+        _find(
+            journal,
+            outcomes.c.key,
+            outcomes.c.user_id,
+            outcomes.c.transaction_id,
+            credit_transactions.c.amount_in_cents,
+            credit_transactions.c.currency,
+            credit_transactions.c.event_id,
+        )
+        .where(outcomes.c.device_id == device_id)
+        .order_by(outcomes.c.entry)
+    )
     if approved_before is not None:
         found = found.where(outcomes.c.created_at < approved_before)
     rows = [
@@ -55,8 +67,7 @@ def review_unsettled_of(
 def find_unsettled_devices(connection: Connection, approved_before: datetime) -> list[DeviceId]:
     """Appliances with an approval older than that of which they still have not said anything."""
     found = (
-        _find(None)
-        .with_only_columns(outcomes.c.device_id, maintain_column_froms=True)
+        _find(None, outcomes.c.device_id)
         .where(outcomes.c.created_at < approved_before)
         .distinct()
         .order_by(outcomes.c.device_id)
@@ -64,7 +75,9 @@ def find_unsettled_devices(connection: Connection, approved_before: datetime) ->
     return [DeviceId(device_id) for device_id in connection.execute(found).scalars()]
 
 
-def _find(journal: JournalPosition | None) -> Select[*tuple[Any, ...]]:
+def _find(
+    journal: JournalPosition | None, *columns: ColumnElement[Any]
+) -> Select[*tuple[Any, ...]]:
     if journal is None:
         # What came after the newest heartbeat may stand in a journal it did not know yet.
         is_unsettled = or_(
@@ -91,14 +104,7 @@ def _find(journal: JournalPosition | None) -> Select[*tuple[Any, ...]]:
         .exists()
     )
     return (
-        select(
-            outcomes.c.key,
-            outcomes.c.user_id,
-            outcomes.c.transaction_id,
-            credit_transactions.c.amount_in_cents,
-            credit_transactions.c.currency,
-            credit_transactions.c.event_id,
-        )
+        select(*columns)
         .select_from(outcomes)
         .join(devices, devices.c.device_id == outcomes.c.device_id)
         .join(
@@ -109,5 +115,4 @@ def _find(journal: JournalPosition | None) -> Select[*tuple[Any, ...]]:
             ),
         )
         .where(outcomes.c.state == KeyState.APPROVED.value, is_unsettled, ~is_listed)
-        .order_by(outcomes.c.entry)
     )
