@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from email.utils import parseaddr
+from email.utils import getaddresses
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -131,8 +131,9 @@ class MailSettings(Section):
             raise ValueError("user and password are set together or not at all")
         if self.password is not None and self.security == "none":
             raise ValueError("a password needs starttls or tls")
-        _, address = parseaddr(self.sender)
-        if not self.sender.isprintable() or address.count("@") != 1 or not self.sender.isascii():
+        named = getaddresses([self.sender])
+        is_one = len(named) == 1 and named[0][1].count("@") == 1
+        if not (is_one and self.sender.isprintable() and self.sender.isascii()):
             raise ValueError("sender is `Name <address@domain>`, in ASCII")
         return self
 

@@ -25,6 +25,8 @@ class Task:
     run: Callable[[], int]
     """Does what is due, not much at once, and says how many that were: more than none, and it is
     asked again at once. Whatever it was at when killed, another courier does later."""
+    interval_s: float | None = None
+    """How long it rests when nothing was left to do; None: as long as the courier."""
 
 
 class Courier:
@@ -80,14 +82,15 @@ class Courier:
                 failures = 0
                 if done:
                     continue
-            self._stopping.wait(rest_s(failures, self._interval_s))
+            interval_s = self._interval_s if task.interval_s is None else task.interval_s
+            self._stopping.wait(rest_s(failures, interval_s))
 
 
 def rest_s(failures: int, interval_s: float) -> float:
     """How long a task rests: its interval, or 1 s after a failure, doubling to 30 s."""
     if failures == 0:
         return interval_s
-    return max(interval_s, min(REST_AFTER_FAILURE_S * 2 ** min(failures - 1, 10), REST_MAX_S))
+    return min(REST_AFTER_FAILURE_S * 2 ** min(failures - 1, 10), REST_MAX_S)
 
 
 def _named(error: Exception) -> str:

@@ -14,9 +14,13 @@ from cloud.operations.cash_out_advance import advance_cash_outs
 from cloud.operations.close_orders import close_expired_orders
 from cloud.operations.make_card_refunds import make_card_refunds
 from cloud.operations.poll_payments import poll_payments
+from cloud.operations.review_unsettled import review_unsettled
 from cloud.payments.provider import CardProvider
 from cloud.settings import Settings
 from cloud.store.database import Database
+
+UNSETTLED_EVERY_S: Final = 3600.0
+"""It looks at every key there is, for what is a day old."""
 
 
 def make_courier(
@@ -33,6 +37,7 @@ def make_courier(
     tasks = [
         _mail(settings, database, clock, stopping),
         Task("cash-outs", lambda: advance_cash_outs(database, clock())),
+        Task("unsettled", lambda: review_unsettled(database, clock()), UNSETTLED_EVERY_S),
     ]
     if provider is not None:
         tasks += [_with_provider(each, database, provider, clock) for each in _AT_THE_PROVIDER]

@@ -82,6 +82,12 @@ def test_while_there_is_work_it_does_not_rest() -> None:
     run_until(lambda: busy.await_runs(5), Task("busy", busy), interval_s=60)
 
 
+def test_a_task_that_asks_for_a_longer_rest_gets_it() -> None:
+    seldom, often = Counted(), Counted()
+    run_until(lambda: often.await_runs(5), Task("seldom", seldom, 60), Task("often", often))
+    assert seldom.runs == 1
+
+
 def test_told_to_stop_every_thread_ends() -> None:
     before = threading.active_count()
     courier = Courier([Task("one", Counted()), Task("two", Counted())], 60, threading.Event())
@@ -99,5 +105,5 @@ def test_a_courier_that_never_began_can_be_stopped() -> None:
 
 def test_after_failures_it_rests_longer_and_longer() -> None:
     assert [rest_s(failures, 0.5) for failures in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert rest_s(1, 60) == 60
+    assert rest_s(1, 3600) == 1, "what runs once an hour does not lose an hour"
     assert rest_s(10_000, 0.5) == 30
