@@ -1,12 +1,13 @@
 """Commands that bring the database to shape and prove it."""
 
 import json
+from typing import Annotated
 
 import typer
 
-from cloud.cli.frame import AsJson, Config, State, faults_told, open_database
+from cloud.cli.frame import AsJson, Config, State, fail, faults_told, open_database
 from cloud.settings import read_settings
-from cloud.store.database import migrate
+from cloud.store.database import Database, migrate
 from protocol.money import Money
 
 
@@ -15,10 +16,36 @@ def install(app: typer.Typer) -> None:
     app.command()(reconcile)
 
 
-def migrate_command(config: Config = None, state: State = None) -> None:
-    """Bring the database's tables to this version; harmless when they are there already."""
+def migrate_command(
+    service_role: Annotated[
+        str | None,
+        typer.Option(
+            help="PostgreSQL: the role that the service signs in with. It gets what it needs, and "
+            "on the ledger and the audit log no more than SELECT and INSERT.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Config = None,
+    state: State = None,
+) -> None:
+    """Bring the database's tables to this version; harmless when they are there already.
+
+    With `--service-role` run it as the tables' owner, and give the service the other role.
+    """
+    from cloud.store.service_role import RoleRefusedError, grant_service_role
+
     with faults_told():
-        migrate(read_settings(config, state=state).database_url)
+        url = read_settings(config, state=state).database_url
+        migrate(url)
+        if service_role is not None:
+            database = Database(url)
+            try:
+                with database.transaction() as connection:
+                    grant_service_role(connection, service_role)
+            except RoleRefusedError as error:
+                fail("migrate", str(error))
+            finally:
+                database.close()
     typer.echo("The database is ready.")
 
 
