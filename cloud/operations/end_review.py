@@ -20,6 +20,7 @@ from cloud.operations.adjust_wallet import open_wallet
 from cloud.operations.decide_approval import may
 from cloud.operations.once import claim, digest_of, keep
 from cloud.operations.opening import check_qr
+from cloud.operations.post_again import find_lost_sale, store_again
 from cloud.operations.refund_sale import give_back
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.review_list import (
@@ -61,7 +62,15 @@ from protocol.ids import (
     TransactionId,
     UserId,
 )
-from protocol.messages import Cancelled, OfflineAcceptance, Outcome, PostedOffline, encode_outcome
+from protocol.messages import (
+    Cancelled,
+    OfflineAcceptance,
+    Outcome,
+    PostedOffline,
+    Reason,
+    Resubmission,
+    encode_outcome,
+)
 from protocol.money import Money
 
 
@@ -157,7 +166,7 @@ def _post(connection: Connection, keys: KeyRing, deed: _Deed) -> TransactionId |
     if sale is not None:
         lock_wallets(connection, [(sale.user_id, sale.amount.currency)])
         sale = read_what_is_left(connection, sale)
-    if not isinstance(request, OfflineAcceptance):
+    if not isinstance(request, OfflineAcceptance | Resubmission):
         if sale is None or sale.left_in_cents == 0:
             return nothing_to_post("Nothing stands under this key that could be kept.")
         return sale.transaction_id
@@ -167,10 +176,32 @@ def _post(connection: Connection, keys: KeyRing, deed: _Deed) -> TransactionId |
             "A sale stands under this key already, and one key is one sale.",
             "Reverse that one, or write this entry off.",
         )
+    if isinstance(request, Resubmission):
+        return _post_again(connection, keys, deed, request)
     posting = _offline_posting(connection, keys, deed, request)
     if isinstance(posting, Refusal):
         return posting
     return _post_in_full(connection, keys, deed, request, posting)
+
+
+def _post_again(
+    connection: Connection, keys: KeyRing, deed: _Deed, request: Resubmission
+) -> TransactionId | Refusal:
+    """What a restored database lost, by the cloud's own reply."""
+    again = find_lost_sale(connection, keys, request)
+    if isinstance(again, Reason):
+        return nothing_to_post("Nobody is known by the reply that was sent along.")
+    store_again(connection, again, deed.now)
+    _answer_from_now_on(
+        connection,
+        deed,
+        again.key.state,
+        again.key.answer,
+        digest=again.key.digest,
+        user_id=UUID(again.posting.user_id),
+        transaction_id=UUID(again.posting.id),
+    )
+    return again.posting.id
 
 
 def _offline_posting(

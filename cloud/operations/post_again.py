@@ -47,7 +47,7 @@ from protocol.signing import Profile, SignatureRefusal, verify
 
 def say_again(database: Database, keys: KeyRing, opened: Opened, request: Resubmission) -> Outcome:
     """What stands under the key, or the sale posted again as the cloud's own reply has it."""
-    proof = _check(keys, request)
+    proof = check_proof(keys, request)
     now = opened.arrived.arrived_at
     with database.transaction() as connection:
         lock_devices(connection, [request.device])
@@ -63,9 +63,7 @@ def say_again(database: Database, keys: KeyRing, opened: Opened, request: Resubm
         if isinstance(proof, Reason):
             _record(connection, opened, request, proof.value, None)
             return Declined(proof)
-        user_id = connection.execute(
-            select(users.c.user_id).where(users.c.payer_id == proof.payer_id)
-        ).scalar_one_or_none()
+        user_id = _payer(connection, proof)
         if user_id is None:
             return _send_to_review(
                 connection, opened, request, proof, reason=Reason.UNKNOWN_PAYER, user_id=None
@@ -82,14 +80,13 @@ def say_again(database: Database, keys: KeyRing, opened: Opened, request: Resubm
 
         again = post_again(request, proof, UserId(str(user_id)), _staff_of(connection, request))
 
-        if not _stands_already(connection, again):
-            _store_posting(connection, again, now)
+        store_again(connection, again, now)
         _store_key(connection, request, again, now)
         _record(connection, opened, request, "posted_again", user_id)
     return again.key.answer
 
 
-def _check(keys: KeyRing, request: Resubmission) -> Approved | PostedOffline | Reason:
+def check_proof(keys: KeyRing, request: Resubmission) -> Approved | PostedOffline | Reason:
     verified = verify(Profile.REPLY, request.reply.encode(), lambda kid: keys.find("reply", kid))
     if isinstance(verified, SignatureRefusal):
         return Reason.PROOF_NOT_OURS
@@ -97,6 +94,24 @@ def _check(keys: KeyRing, request: Resubmission) -> Approved | PostedOffline | R
     if isinstance(reply, MessageRefusal):
         return reply.reason
     return read_proof(request, reply)
+
+
+def find_lost_sale(
+    connection: Connection, keys: KeyRing, request: Resubmission
+) -> PostedAgain | Reason:
+    """The sale as it stood, whoever the appliance is by now; or why it cannot be posted."""
+    proof = check_proof(keys, request)
+    if isinstance(proof, Reason):
+        return proof
+    user_id = _payer(connection, proof)
+    if user_id is None:
+        return Reason.UNKNOWN_PAYER
+    return post_again(request, proof, UserId(str(user_id)), _staff_of(connection, request))
+
+
+def _payer(connection: Connection, proof: Approved | PostedOffline) -> UUID | None:
+    found = select(users.c.user_id).where(users.c.payer_id == proof.payer_id)
+    return connection.execute(found).scalar_one_or_none()
 
 
 def _is_revoked(connection: Connection, opened: Opened, request: Resubmission) -> bool:
@@ -135,8 +150,11 @@ def _stands_already(connection: Connection, again: PostedAgain) -> bool:
     return connection.execute(found).one_or_none() is not None
 
 
-def _store_posting(connection: Connection, again: PostedAgain, now: datetime) -> None:
+def store_again(connection: Connection, again: PostedAgain, now: datetime) -> None:
+    """The posting and its wallet, unless the backup held them."""
     posting = again.posting
+    if _stands_already(connection, again):
+        return
     wallet_key = (posting.user_id, posting.amount.currency)
     empty = {
         "user_id": UUID(posting.user_id),

@@ -17,7 +17,14 @@ from cloud.operations.review_refusals import UNKNOWN_REVIEW
 from cloud.store.database import Database
 from cloud.store.tables import review_entries
 from protocol.encoding import from_base64url, to_base64url
-from protocol.messages import Cancel, MessageRefusal, OfflineAcceptance, decode_request, kind_of
+from protocol.messages import (
+    Cancel,
+    MessageRefusal,
+    OfflineAcceptance,
+    Resubmission,
+    decode_request,
+    kind_of,
+)
 from protocol.money import Money
 
 MAY_REVIEW: Final = (Role.SUPERVISOR, Role.FINANCE)
@@ -90,7 +97,7 @@ def find_review(database: Database, review_id: UUID, holder: Holder) -> ReviewEn
     return read_entry(row, said=_said(row))
 
 
-def read_request(row: Row[Any]) -> OfflineAcceptance | Cancel | None:
+def read_request(row: Row[Any]) -> OfflineAcceptance | Cancel | Resubmission | None:
     """What the appliance asked; its signature was checked when it came."""
     if row.request is None:
         return None
@@ -98,7 +105,9 @@ def read_request(row: Row[Any]) -> OfflineAcceptance | Cancel | None:
     assert payload is not None, "a stored request is a JWS"
     request = decode_request(payload)
     assert not isinstance(request, MessageRefusal), "it was read when it came"
-    assert isinstance(request, OfflineAcceptance | Cancel), "nothing else goes to review"
+    assert isinstance(request, OfflineAcceptance | Cancel | Resubmission), (
+        "nothing else goes to review"
+    )
     return request
 
 
@@ -130,4 +139,5 @@ def _said(row: Row[Any]) -> Mapping[str, Any] | None:
     said: dict[str, Any] = msgspec.to_builtins(request)
     # Whoever reads this has no use for a payment token, spent or not.
     said.pop("wallet_qr", None)
+    said.pop("reply", None)
     return {"kind": kind_of(request)} | said

@@ -14,8 +14,10 @@ from sqlalchemy import update
 from sqlalchemy.engine import make_url
 
 from cloud.keys import KeyRing
+from cloud.operations.end_review import Ending
 from cloud.operations.opening import Arrived
 from cloud.operations.pos import SignedReply
+from cloud.operations.refusals import Refusal
 from cloud.operations.restore import VERSIONS_SKIPPED, Restored, note_restore
 from cloud.store.tables import devices
 from protocol.messages import (
@@ -34,6 +36,7 @@ from protocol.messages import (
     UnderReview,
 )
 from tests.cloud.floor import Floor, Till
+from tests.cloud.operations.console import end
 
 
 @dataclass
@@ -340,3 +343,33 @@ def test_what_a_restored_database_says_of_itself_is_on_record(floor: Floor, back
     backups().restore()
     [deed] = floor.audit(action="database_restored")
     assert deed.detail["reason"] == "the disk died"
+
+
+def test_a_person_posts_what_a_revoked_appliance_proved(floor: Floor, backups: Any) -> None:
+    till, guest = floor.add_till(), floor.add_guest(2000)
+    backup = backups()
+    sale = till.deduct(floor.qr(guest), 350)
+    reply = sign_and_sell(floor, till, sale)
+    backup.restore()
+    floor.revoke(till)
+    say(floor, till, again(till, sale, reply))
+    [entry] = floor.reviews()
+    ended = end(floor, str(entry.review_id), Ending.POST)
+    assert not isinstance(ended, Refusal), ended
+    assert floor.balance(guest) == 1650
+    [deduct] = floor.deducts(guest)
+    assert isinstance(reply.reply.outcome, Approved)
+    assert str(deduct.id) == reply.reply.outcome.transaction_id == ended.transaction_id
+
+
+def test_nobody_can_be_charged_for_a_guest_who_is_gone(floor: Floor, backups: Any) -> None:
+    till = floor.add_till()
+    backup = backups()
+    sale = till.deduct(floor.qr(floor.add_guest(2000)), 350)
+    reply = sign_and_sell(floor, till, sale)
+    backup.restore()
+    say(floor, till, again(till, sale, reply))
+    [entry] = floor.reviews()
+    refused = end(floor, str(entry.review_id), Ending.POST)
+    assert isinstance(refused, Refusal)
+    assert not isinstance(end(floor, str(entry.review_id), Ending.WRITE_OFF), Refusal)
