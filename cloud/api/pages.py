@@ -38,9 +38,9 @@ def card_page(address: str, cloud: TheCloud) -> Response:
         case CheckoutState.OPEN:
             return _show(checkout, EXAMPLE_CARD, "")
         case CheckoutState.PAID:
-            return _show(checkout, "", "This is paid already.")
+            return _show(checkout, "", "This is paid already.", is_open=False)
         case CheckoutState.EXPIRED:
-            return _show(checkout, "", _EXPIRED)
+            return _show(checkout, "", _EXPIRED, is_open=False)
 
 
 @router.post(PATH + "/pay/{address}")
@@ -65,20 +65,26 @@ def _pay(cloud: Cloud, address: str, number: str) -> Response:
         case CardAnswer.DECLINED:
             return _show(checkout, number[:23], "This card was declined. Try another one.")
         case CardAnswer.EXPIRED:
-            return _show(checkout, "", _EXPIRED, HTTPStatus.GONE)
+            return _show(checkout, "", _EXPIRED, HTTPStatus.GONE, is_open=False)
         case CardAnswer.PAID:
             return RedirectResponse(checkout.return_url, HTTPStatus.SEE_OTHER)
 
 
 def _show(
-    checkout: HostedCheckout, number: str, notice: str, status: HTTPStatus = HTTPStatus.OK
+    checkout: HostedCheckout,
+    number: str,
+    notice: str,
+    status: HTTPStatus = HTTPStatus.OK,
+    *,
+    is_open: bool = True,
 ) -> HTMLResponse:
     amount = f"{format_cents(checkout.amount.amount_in_cents)} {checkout.amount.currency}"
-    page = render_card_page(amount, number, checkout.return_url.partition("?")[0], notice)
+    home = checkout.return_url.partition("?")[0]
+    page = render_card_page(amount, number, home, notice, is_open=is_open)
     # A browser applies form-action to the redirect that follows too.
-    home = urlsplit(checkout.return_url)
+    site = urlsplit(checkout.return_url)
     policy = CONTENT_SECURITY_POLICY.replace(
-        "form-action 'self'", f"form-action 'self' {home.scheme}://{home.netloc}"
+        "form-action 'self'", f"form-action 'self' {site.scheme}://{site.netloc}"
     )
     return HTMLResponse(page, status, {"Content-Security-Policy": policy})
 

@@ -1,22 +1,20 @@
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from cloud.payments.built_in import BuiltInProvider
-from cloud.payments.provider import (
-    Checkout,
-    CheckoutRequest,
-    ProviderEvent,
-    ProviderUnreachableError,
-    WebhookRefusal,
-)
+from cloud.operations.make_card_refunds import make_card_refunds
+from cloud.operations.poll_payments import poll_payments
+from cloud.payments.built_in import DECLINED_CARD, DISPUTED_CARD
+from cloud.payments.delivery import WebhookDelivery
 from cloud.payments.webhook_signature import sign_webhook
 from cloud.store.tables import payments
 from protocol.messages import PostedOffline
 from tests.cloud.api.edge import SECRET, URL, Edge
+from tests.cloud.operations.card_desk import Shaky
+from tests.cloud.payments.contract import StripeCounter
+from tests.cloud.payments.fake_stripe import fake_stripe
 
 
 def test_credits_come_with_the_providers_word_and_not_before(edge: Edge) -> None:
@@ -194,17 +192,18 @@ def test_nobody_sees_anothers_payment(edge: Edge) -> None:
 
 def test_a_provider_that_does_not_answer_costs_nothing_and_the_same_key_goes_on(edge: Edge) -> None:
     attendee = edge.sign_in()
-    provider = _Unreachable(edge.provider)
+    provider = Shaky(edge.provider)
+    provider.down = {"open_checkout"}
     body = {"amount_in_cents": 2000, "currency": "EUR"}
     headers = attendee.headers | {"Idempotency-Key": "k" * 20}
     with edge.client(provider) as http:
         refused = http.post("/v1/topups", json=body, headers=headers)
         assert (refused.status_code, refused.json()["code"]) == (502, "provider_unreachable")
         assert _payments(edge) == 1, "the row is committed before the provider is asked"
-        provider.answers = True
+        provider.down = set()
         assert http.post("/v1/topups", json=body, headers=headers).status_code == 201
     assert _payments(edge) == 1
-    assert len(set(provider.asked)) == 1, "asked twice, about one payment"
+    assert provider.asked == ["open_checkout"] * 2
 
 
 def test_the_same_key_at_once_opens_one_payment(edge: Edge) -> None:
@@ -228,28 +227,211 @@ def test_a_top_up_pays_the_debt_of_an_offline_sale_first(edge: Edge) -> None:
     assert edge.wallet(attendee)["balances"] == [{"amount_in_cents": 1700, "currency": "EUR"}]
 
 
-class _Unreachable:
-    """A provider that is down until told otherwise."""
+def test_a_hundred_deliveries_of_one_webhook_credit_once(edge: Edge) -> None:
+    attendee = edge.sign_in()
+    body = edge.webhook(edge.open_top_up(attendee).json()["id"], 2000)
+    signature = edge.provider.sign(body, edge.floor.now())
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(edge.tell, [body] * 100, [signature] * 100))
+    assert {answer.status_code for answer in answers} == {200}
+    outcomes = [answer.json()["outcome"] for answer in answers]
+    assert sorted(outcomes) == ["credited", *["known_already"] * 99]
+    assert edge.floor.balance(attendee.guest) == 2000
+    assert len(edge.floor.audit(action="webhook")) == 100, "each is in the audit log"
 
-    def __init__(self, behind: BuiltInProvider) -> None:
-        self._behind = behind
-        self.answers = False
-        self.asked: list[str] = []
 
-    @property
-    def name(self) -> str:
-        return self._behind.name
+def test_a_hundred_webhooks_about_one_payment_among_polls_credit_once(edge: Edge) -> None:
+    attendee = edge.sign_in()
+    payment_id = edge.open_top_up(attendee).json()["id"]
+    edge.provider.pay(f"test_{payment_id}", "4242424242424242")
+    body = edge.webhook(payment_id, 2000)
+    bodies = [body.replace(b'"evt_', b'"evt_%d_' % number) for number in range(100)]
+    edge.floor.pass_time(seconds=30)
 
-    def open_checkout(self, request: CheckoutRequest) -> Checkout:
-        self.asked.append(request.payment_id)
-        if not self.answers:
-            raise ProviderUnreachableError
-        return self._behind.open_checkout(request)
+    def poll() -> int:
+        return poll_payments(edge.floor.database, edge.provider, edge.floor.now())
 
-    def read_webhook(
-        self, body: bytes, signature: str, now: datetime
-    ) -> ProviderEvent | WebhookRefusal:
-        return self._behind.read_webhook(body, signature, now + timedelta())
+    with ThreadPoolExecutor(20) as pool:
+        polls = [pool.submit(poll) for _ in range(5)]
+        answers = list(pool.map(edge.tell, bodies))
+        assert sum(each.result() for each in polls) <= 1
+    assert {answer.json()["outcome"] for answer in answers} <= {"credited", "known_already"}
+    assert edge.floor.balance(attendee.guest) == 2000
+    assert len(edge.floor.transactions(attendee.guest)) == 1
+
+
+def test_the_card_page_pays_and_tells_by_a_webhook_over_http(edge: Edge) -> None:
+    """The browser's form, the provider's books, its delivery, our edge: all real."""
+    attendee = edge.sign_in()
+    opened = edge.open_top_up(attendee).json()
+    page = opened["card_page"].removeprefix(URL)
+    shown = edge.http.get(page)
+    assert (shown.status_code, "20.00 EUR" in shown.text) == (200, True)
+    wrong = edge.http.post(page, data={"number": "12"})
+    assert "13 to 19 digits" in wrong.text
+    declined = edge.http.post(page, data={"number": DECLINED_CARD})
+    assert "declined" in declined.text
+    paid = edge.http.post(page, data={"number": "4242 4242 4242 4242"})
+    assert (paid.status_code, paid.headers["location"]) == (303, f"{URL}/?topup={opened['id']}")
+    delivery = WebhookDelivery(
+        f"{edge.http.base_url}/v1/webhooks/test", edge.provider, edge.floor.now
+    )
+    delivery.start()
+    try:
+        while edge.provider.untold():
+            delivery.nudge()
+    finally:
+        delivery.stop()
+    assert _status(edge, attendee, opened) == "paid"
+    assert edge.floor.balance(attendee.guest) == 2000
+    assert "paid already" in edge.http.get(page).text
+
+
+def test_an_expired_card_page_takes_no_card(edge: Edge) -> None:
+    attendee = edge.sign_in()
+    opened = edge.open_top_up(attendee).json()
+    page = opened["card_page"].removeprefix(URL)
+    edge.floor.pass_time(hours=1)
+    poll_payments(edge.floor.database, edge.provider, edge.floor.now())
+    assert _status(edge, attendee, opened) == "expired"
+    assert "expired" in edge.http.get(page).text
+    refused = edge.http.post(page, data={"number": "4242 4242 4242 4242"})
+    assert refused.status_code == 410
+    edge.tell_all()
+    assert edge.floor.balance(attendee.guest) == 0
+
+
+def test_a_page_of_nobodys_making_is_not_found(lone_edge: Edge) -> None:
+    for ask in (lone_edge.http.get, lone_edge.http.post):
+        answer = ask("/test-provider/pay/nonsense")
+        assert (answer.status_code, answer.json()["code"]) == (404, "checkout_unknown")
+
+
+def test_a_disputed_card_takes_the_credits_back(edge: Edge) -> None:
+    attendee = edge.sign_in()
+    opened = edge.open_top_up(attendee).json()
+    answers = edge.pay(opened["id"], DISPUTED_CARD)
+    assert [answer.json()["outcome"] for answer in answers] == ["credited", "taken_back"]
+    assert edge.floor.balance(attendee.guest) == 0
+    [told] = edge.floor.audit(action="webhook", outcome="taken_back")
+    assert told.detail["about"].startswith("td_")
+
+
+def test_a_dispute_that_comes_too_early_is_told_again(edge: Edge) -> None:
+    attendee = edge.sign_in()
+    payment_id = edge.open_top_up(attendee).json()["id"]
+    body = edge.webhook(payment_id, 2000, "dispute.opened")[:-1] + b',"about":"td_1"}'
+    early = edge.tell(body)
+    assert (early.status_code, early.json()["code"]) == (409, "came_too_early")
+    edge.pay(payment_id)
+    assert edge.tell(body).json() == {"outcome": "taken_back"}
+
+
+def test_one_sees_ones_own_top_ups_page_by_page(edge: Edge) -> None:
+    attendee = edge.sign_in()
+    made = [edge.open_top_up(attendee, key=letter * 20).json()["id"] for letter in "abcde"]
+    edge.open_top_up(edge.sign_in())
+    edge.pay(made[4])
+    seen: list[Any] = []
+    address = "/v1/topups?limit=2"
+    while True:
+        page = edge.http.get(address, headers=attendee.headers).json()
+        assert len(page["top_ups"]) <= 2
+        seen += page["top_ups"]
+        if page["next_cursor"] is None:
+            break
+        address = f"/v1/topups?limit=2&cursor={page['next_cursor']}"
+    assert [each["id"] for each in seen] == made[::-1]
+    assert [each["status"] for each in seen] == ["paid", *["pending"] * 4]
+
+
+@pytest.mark.parametrize("query", ["cursor=nonsense", "limit=0", "limit=201", "cursor=a.b"])
+def test_a_page_that_cannot_be_meant_is_refused(lone_edge: Edge, query: str) -> None:
+    answer = lone_edge.http.get(f"/v1/topups?{query}", headers=lone_edge.sign_in().headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "request_not_understood")
+
+
+def test_what_went_back_to_the_card_is_said(edge: Edge) -> None:
+    attendee = edge.sign_in()
+    opened = edge.open_top_up(attendee).json()
+    edge.pay(opened["id"])
+    amount = edge.provider.look_up(f"test_{opened['id']}").amount
+    edge.provider.refund_by_hand(f"test_{opened['id']}", amount)
+    [answer] = edge.tell_all()
+    assert answer.json() == {"outcome": "taken_back"}
+    assert _status(edge, attendee, opened) == "refunded"
+    assert make_card_refunds(edge.floor.database, edge.provider, edge.floor.now()) == 0
+
+
+def test_an_events_own_limits_count_where_it_is_named(edge: Edge) -> None:
+    attendee = edge.sign_in()
+    for event_id, status, code in (
+        ("summer-fair", 201, None),
+        ("nowhere", 404, "event_unknown"),
+        ("Not A Slug", 422, "request_not_understood"),
+    ):
+        answer = edge.http.post(
+            "/v1/topups",
+            json={"amount_in_cents": 2000, "currency": "EUR", "event_id": event_id},
+            headers=attendee.headers
+            | {"Idempotency-Key": event_id.replace(" ", "-").ljust(20, "k")},
+        )
+        assert (answer.status_code, answer.json().get("code")) == (status, code)
+
+
+def test_another_providers_webhooks_are_not_taken_here(edge: Edge) -> None:
+    answer = edge.http.post("/v1/webhooks/stripe", content=b"{}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "payments_off")
+
+
+def test_a_top_up_at_stripe_from_page_to_refund(edge: Edge) -> None:
+    attendee = edge.sign_in()
+    with fake_stripe() as server:
+        counter = StripeCounter(server)
+        with edge.client(counter.provider) as http:
+            opened = http.post(
+                "/v1/topups",
+                json={"amount_in_cents": 2000, "currency": "EUR"},
+                headers=attendee.headers | {"Idempotency-Key": "k" * 20},
+            ).json()
+            [reference] = server.sessions
+
+            def tell_all() -> list[str]:
+                now = edge.floor.now()
+                return [
+                    http.post(
+                        "/v1/webhooks/stripe",
+                        content=body,
+                        headers={"Stripe-Signature": counter.sign(body, now)},
+                    ).json()["outcome"]
+                    for body in counter.bodies()
+                ]
+
+            assert opened["card_page"] == server.sessions[reference]["url"]
+            counter.decline(reference)
+            counter.pay(reference)
+            assert tell_all() == ["noted", "credited"]
+            assert edge.floor.balance(attendee.guest) == 2000
+            dispute = counter.dispute(reference)
+            counter.win(dispute)
+            assert tell_all() == ["taken_back", "put_back"]
+            counter.refund_by_hand(reference, counter.provider.look_up(reference).amount)
+            assert tell_all() == ["taken_back", "unconcerning"]
+            assert edge.floor.balance(attendee.guest) == 0
+            forged = http.post(
+                "/v1/webhooks/stripe", content=b"{}", headers={"Stripe-Signature": "t=1,v1=00"}
+            )
+            assert (forged.status_code, forged.json()["code"]) == (400, "signature_wrong")
+    seen = [row.outcome for row in edge.floor.audit(action="webhook", actor="provider:stripe")]
+    assert seen == [
+        "noted",
+        "credited",
+        "taken_back",
+        "put_back",
+        "taken_back",
+        "unconcerning",
+        "signature_wrong",
+    ]
 
 
 def _payments(edge: Edge) -> int:
