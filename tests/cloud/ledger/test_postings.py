@@ -46,9 +46,10 @@ def test_a_wallet_that_owes_is_frozen_until_a_top_up_pays_the_debt() -> None:
     assert wallet == Wallet(ANA, Money(0, "EUR"), offline_frozen=False)
 
 
-def test_a_wallet_that_a_person_froze_stays_frozen_when_it_sells() -> None:
+def test_a_wallet_that_a_person_froze_stays_frozen_whatever_is_posted() -> None:
     frozen = Wallet(ANA, Money(1000, "EUR"), offline_frozen=True)
     assert post(frozen, sold(100)).offline_frozen
+    assert post(frozen, bought(100)).offline_frozen
 
 
 def test_a_posting_has_the_direction_of_its_type_and_an_amount() -> None:

@@ -11,6 +11,9 @@ from cloud.ledger.decide import decide_batch
 from cloud.ledger.decisions import Decision
 from cloud.ledger.facts import (
     Appliance,
+    Approval,
+    ApprovalState,
+    AskedApproval,
     BatchRequest,
     CheckedQr,
     DeviceKey,
@@ -19,6 +22,8 @@ from cloud.ledger.facts import (
     KnownKey,
     PolicyTerms,
     Presented,
+    RefundFacts,
+    RefundTerms,
     StaffSession,
 )
 from cloud.ledger.postings import (
@@ -49,7 +54,9 @@ from protocol.messages import (
     Heartbeat,
     JournalPosition,
     OfflineAcceptance,
+    Refund,
     SaleContent,
+    SaleName,
     SignOut,
 )
 from protocol.money import Money
@@ -84,6 +91,10 @@ class World:
         self.sale_max_in_cents = 20_000
         self.revoked_certificates: frozenset[str] = frozenset()
         self.journal: JournalPosition | None = None
+        self.terms = RefundTerms(1800, 2000, None, None)
+        self.approvals: dict[str, Approval] = {}
+        self.waiting: set[AskedApproval] = set()
+        self.under_review: set[DeviceKey] = set()
         for number in range(users):
             self._top_up(user(number), balance_in_cents)
 
@@ -119,6 +130,15 @@ class World:
                 self.reviews[device_key] = decision.review.review_id
             if decision.ended is not None:
                 self.ended.add(decision.ended)
+            if decision.reversed is not None:
+                self._leave(decision.reversed.key, decision.reversed.left_in_cents)
+            if decision.wanted is not None:
+                wanted = decision.wanted
+                sale_id, cents = wanted.sale.transaction_id, wanted.amount.amount_in_cents
+                self.waiting.add(AskedApproval(sale_id, cents, wanted.asked_by))
+            if decision.approval_used is not None:
+                used = self.approvals[decision.approval_used]
+                self.approvals[used.approval_id] = replace(used, state=ApprovalState.USED)
             self.decided.append((presented, decision))
 
     def _facts(self) -> Facts:
@@ -161,7 +181,35 @@ class World:
             payers={PayerId(f"payer-{number:09}"): user(number) for number in range(3)},
             wallets=self.wallets,
             spent=frozenset(self.spent),
+            refunds=RefundFacts(
+                terms={EVENT: self.terms},
+                approvals=self.approvals,
+                waiting=frozenset(self.waiting),
+                under_review=frozenset(self.under_review),
+            ),
         )
+
+    def _leave(self, key: DeviceKey, left_in_cents: int) -> None:
+        known = self.keys[key]
+        assert known.sale is not None, "what is given back was posted"
+        self.keys[key] = replace(known, sale=replace(known.sale, left_in_cents=left_in_cents))
+
+    def approve(self, sale: Deduct, cents: int, **changes: Any) -> str:
+        """As a supervisor does at till-0; the approval's id."""
+        known = self.keys[sale.device, sale.idempotency_key]
+        assert known.sale is not None, "only what was sold is given back"
+        approval_id = f"approval-{len(self.approvals)}".ljust(16, "-")
+        granted = Approval(
+            approval_id,
+            ApprovalState.GRANTED,
+            known.sale.transaction_id,
+            Money(cents, EUR),
+            till(0),
+            "staff:sue",
+            NOW + timedelta(minutes=5),
+        )
+        self.approvals[approval_id] = replace(granted, **changes)
+        return approval_id
 
     def _present(self, request: BatchRequest, number: int) -> Presented:
         qr, digest = None, None
@@ -172,6 +220,8 @@ class World:
         if isinstance(request, Deduct | OfflineAcceptance):
             jti = request.wallet_qr.split("/")[1]
             digest = SaleContent(EVENT, STALL, request.amount, request.lines, jti).digest()
+        elif isinstance(request, Refund):
+            digest = request.content().digest()
         return Presented(
             request=request,
             request_hash="H" * 43,
@@ -260,6 +310,23 @@ def offline(sale: Deduct) -> OfflineAcceptance:
 def cancel(sale: Deduct) -> Cancel:
     recorded: dict[str, Any] = {name: getattr(sale, name) for name in Cancel.__struct_fields__}
     return Cancel(**recorded)
+
+
+def refund(
+    sale: Deduct, cents: int | None = None, *, key: str = "refund-1", at: int = 0, **changes: Any
+) -> Refund:
+    said: dict[str, Any] = {
+        "session_id": session(till(at)),
+        "event_id": EVENT,
+        "stall_id": STALL,
+        "policy_version": 1,
+        "entry": 2,
+        "correlation_id": "c" * 16,
+        "sale": SaleName(sale.device_id, sale.key),
+        "amount": None if cents is None else Money(cents, EUR),
+    }
+    envelope: dict[str, Any] = _envelope(at) | {"key": key.ljust(16, "-")}
+    return Refund(**(envelope | said | changes))
 
 
 def balance(at: int = 0, jti: str = "token-1") -> BalanceRequest:
