@@ -32,6 +32,7 @@ from cloud.api import (
 from cloud.api.access_document import describe_access
 from cloud.api.context import Cloud
 from cloud.api.defences import Defences
+from cloud.api.description import describe_whole
 from cloud.api.methods import Addresses, Methods
 from cloud.api.requests import Requests
 from cloud.pages import STATIC
@@ -83,6 +84,7 @@ def make_app(cloud: Cloud) -> ASGIApp:
         app.include_router(each.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     describe_access(app, cloud.public_url)
+    describe_whole(app)
     addresses = Addresses([*app.routes, *(route for each in rooms for route in each.router.routes)])
     problems.install(app, addresses)
     defended = Defences(Methods(app, addresses), is_https=cloud.public_url.startswith("https://"))

@@ -64,8 +64,26 @@ def ready(cloud: TheCloud) -> Response:
     )
 
 
-@router.get("/.well-known/jwks.json")
-def public_keys(cloud: TheCloud) -> JSONResponse:
+class Jwk(BaseModel):
+    kty: Annotated[str, Field(examples=["EC"])]
+    crv: Annotated[str, Field(examples=["P-256"])]
+    use: Annotated[str, Field(examples=["sig"])]
+    alg: Annotated[str, Field(examples=["ES256"])]
+    kid: str
+    x: Annotated[str, Field(examples=["f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"])]
+    y: Annotated[str, Field(examples=["x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"])]
+
+
+class JwkSet(BaseModel):
+    keys: list[Jwk]
+
+
+class _JwkSetResponse(JSONResponse):
+    media_type = "application/jwk-set+json"
+
+
+@router.get("/.well-known/jwks.json", response_model=JwkSet, response_class=_JwkSetResponse)
+def public_keys(cloud: TheCloud) -> Response:
     """The public keys (JWK set, RFC 7517) of replies, policies, badges, tickets, audit checkpoints
     and wallet QRs: those that sign and those that signed before."""
     named = {kid: key for role in _PUBLISHED for kid, key in cloud.keys.public(role).items()}
@@ -74,10 +92,9 @@ def public_keys(cloud: TheCloud) -> JSONResponse:
             key = public_key_from_text(each.spki)
             assert key is not None, "a key of our own"
             named[each.kid] = key
-    return JSONResponse(
+    return _JwkSetResponse(
         {"keys": [_jwk(kid, key) for kid, key in named.items()]},
         headers={"Cache-Control": "public, max-age=300"},
-        media_type="application/jwk-set+json",
     )
 
 

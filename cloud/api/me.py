@@ -61,6 +61,7 @@ class AttendeeSession(BaseModel):
 
 @router.get("", responses=answers(401, 429))
 def get_me(attendee: SignedInAttendee, cloud: TheCloud) -> MeView:
+    """One's own address and wishes."""
     return MeView.of(read_profile(cloud.database, attendee))
 
 

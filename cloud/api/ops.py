@@ -232,6 +232,7 @@ def get_devices(holder: Ops, cloud: TheCloud) -> list[DeviceView]:
 
 @router.get("/devices/{device_id}", responses=answers(401, 403, 404))
 def get_device(device_id: SlugInPath, holder: Ops, cloud: TheCloud) -> DeviceView:
+    """One appliance, as in the list of all."""
     return _device(find_device(cloud.database, DeviceId(device_id), _events_of(holder)))
 
 

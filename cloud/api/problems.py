@@ -16,7 +16,7 @@ from cloud.operations.refusals import Code, Refusal
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-_STATUS: Final[Mapping[Code, HTTPStatus]] = {
+STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.NOT_SIGNED_IN: HTTPStatus.UNAUTHORIZED,
     Code.NOT_ALLOWED: HTTPStatus.FORBIDDEN,
     Code.LINK_NOT_USABLE: HTTPStatus.FORBIDDEN,
@@ -97,7 +97,7 @@ _STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.PAYMENTS_OFF: HTTPStatus.NOT_FOUND,
     Code.PROVIDER_UNREACHABLE: HTTPStatus.BAD_GATEWAY,
 }
-assert set(_STATUS) == set(Code), "a refusal without a status"
+assert set(STATUS) == set(Code), "a refusal without a status"
 
 
 class Problem(BaseModel):
@@ -196,7 +196,7 @@ def install(app: FastAPI, addresses: Addresses) -> None:
     async def refused(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ProblemError), "registered for this error alone"
         refusal = error.refusal
-        status = _STATUS[refusal.code]
+        status = STATUS[refusal.code]
         wait_s = refusal.retry_after_s
         headers = None if wait_s is None else {"Retry-After": str(wait_s)}
         return problem(status, refusal.code, refusal.detail, refusal.next_step, headers=headers)

@@ -90,6 +90,8 @@ _SlugAsked = Annotated[Slug | None, Query()]
 
 @router.get(
     "/exports/transactions",
+    # FastAPI reads it from the class otherwise, which has none.
+    status_code=200,
     response_class=BlocksResponse,
     responses={
         200: {

@@ -94,7 +94,11 @@ def wallet(attendee: SignedInAttendee, cloud: TheCloud) -> WalletAnswer:
     )
 
 
-@router.get("/wallet/changes", responses=answers(401, 429), response_class=StreamingResponse)
+@router.get(
+    "/wallet/changes",
+    responses={200: {"content": {"text/event-stream": {}}}, **answers(401, 429)},
+    response_class=StreamingResponse,
+)
 def changes(attendee: SignedInAttendee, cloud: TheCloud) -> StreamingResponse:
     """Server-sent events: `changed` at once, and whenever the wallet did."""
     streams_max = cloud.limits.streams_max
