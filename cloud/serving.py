@@ -19,7 +19,7 @@ from cloud.keys import KeyRing
 from cloud.operations.pos import Desk
 from cloud.operations.sequence_records import NewestCheckpoint, SequencerThread
 from cloud.payments.built_in import BuiltInProvider
-from cloud.payments.choosing import choose_provider
+from cloud.cards import choose_provider
 from cloud.payments.delivery import WebhookDelivery
 from cloud.readiness import Readiness
 from cloud.running import announce, monitored, on_signal, run_until_told
