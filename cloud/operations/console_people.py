@@ -87,11 +87,11 @@ def list_people(database: Database, now: datetime) -> list[Person]:
         ):
             held.setdefault(row.user_name, []).append(_held(row))
         counted = connection.execute(
-            select(console_sessions.c.user_name, func.count())
+            select(console_sessions.c.user_name, func.count().label("sessions"))
             .where(console_sessions.c.ended_at.is_(None), console_sessions.c.expires_at > now)
             .group_by(console_sessions.c.user_name)
         )
-        open_sessions = dict(row.tuple() for row in counted)
+        open_sessions = {row.user_name: row.sessions for row in counted}
     return [
         Person(
             row.user_name,
