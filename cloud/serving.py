@@ -13,13 +13,13 @@ from cloud.api.changes import WalletChanges
 from cloud.api.context import Cloud
 from cloud.api.limits import Limits
 from cloud.api.server import Server, listen, reachable
+from cloud.cards import choose_provider
 from cloud.clock import utc_clock
 from cloud.courier.rounds import make_courier
 from cloud.keys import KeyRing
 from cloud.operations.pos import Desk
 from cloud.operations.sequence_records import NewestCheckpoint, SequencerThread
 from cloud.payments.built_in import BuiltInProvider
-from cloud.cards import choose_provider
 from cloud.payments.delivery import WebhookDelivery
 from cloud.readiness import Readiness
 from cloud.running import announce, monitored, on_signal, run_until_told

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from cloud.payments.built_in import BuiltInProvider
 from cloud.cards import choose_provider
+from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.provider import CheckoutRequest
 from cloud.payments.stripe_cards import StripeProvider
 from cloud.settings import PaymentSettings, Settings, SettingsError, read_settings
