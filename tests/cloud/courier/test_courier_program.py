@@ -4,8 +4,10 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.cloud.courier.mail_server import MailServer
 from tests.cloud.courier.samples import eur
 from tests.cloud.floor import Floor
 from venue.programs import Program
+from venue.servers import Postgres
 
 WITHIN_S = 30
 
@@ -190,3 +193,38 @@ def test_a_secret_setting_that_is_wrong_is_named_and_not_shown(tmp_path: Path) -
     assert ended.returncode == 2
     assert "a password needs starttls or tls" in ended.stderr
     assert "hunter2" not in ended.stderr
+
+
+@pytest.mark.postgres
+def test_a_database_that_is_killed_and_comes_back_finds_it_still_there(
+    tmp_path: Path, server: MailServer
+) -> None:
+    mail = f'[mail]\nkind = "smtp"\nhost = "127.0.0.1"\nport = {server.port}\nsecurity = "none"\n'
+    # The server's own user must reach its folder, as it may not under a test's.
+    with (
+        tempfile.TemporaryDirectory() as reachable,
+        lasting_postgres(Path(reachable)) as postgres,
+    ):
+        url = postgres.create_database("away")
+        post = Post(url, tmp_path, mail)
+        try:
+            with post.program() as courier:
+                post.database.engine.dispose()
+                postgres.kill()
+                eventually(lambda: "task_failed" in courier.output())
+                assert courier.running
+                postgres.start()
+                post.write()
+                post.await_sent()
+                assert courier.stop() == 0
+            assert url not in courier.output()
+        finally:
+            post.close()
+    assert len(server.letters) == 1
+
+
+@contextmanager
+def lasting_postgres(folder: Path) -> Generator[Postgres]:
+    folder.chmod(0o755)
+    with Postgres(folder / "cluster") as postgres:
+        yield postgres
