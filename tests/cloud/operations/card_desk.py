@@ -2,6 +2,7 @@
 
 import secrets
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -83,9 +84,10 @@ class Shaky:
 
 
 class CardDesk:
-    def __init__(self, floor: Floor) -> None:
+    def __init__(self, floor: Floor, books: Path | None = None) -> None:
+        """`books`: the provider's own file, where another program opens it too."""
         self.floor = floor
-        self.books = BuiltInProvider("https://pay.test", b"a secret of the test's own")
+        self.books = BuiltInProvider("https://pay.test", b"a secret of the test's own", books)
         self.provider = Shaky(self.books)
 
     # Buying.

@@ -1,4 +1,8 @@
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -142,6 +146,31 @@ def test_killed_between_the_provider_and_the_commit_it_gives_back_once(
     assert desk.make_refunds() == 1
     assert _given_back(desk) == [("done", 700)]
     assert desk.row(payment).refunded_in_cents == 700
+
+
+def test_couriers_that_lose_their_power_at_the_provider_give_back_once(
+    floor: Floor, tmp_path: Path
+) -> None:
+    books = tmp_path / "books.sqlite"
+    desk = CardDesk(floor, books)
+    payment = desk.buy(desk.floor.add_guest(0))
+    desk.ask_refund(payment, 700)
+    url = desk.floor.database.url.render_as_string(hide_password=False)
+    program = [sys.executable, "-m", "tests.cloud.operations.card_courier_that_dies"]
+    for _ in range(2):
+        ended = subprocess.run(
+            [*program, url, str(books), desk.floor.now().isoformat()],
+            check=False,
+            timeout=60,
+            cwd=Path(__file__).parents[3],
+        )
+        assert ended.returncode == -signal.SIGKILL
+        assert desk.refund_rows(payment)[0].state == "asked"
+        desk.floor.pass_time(hours=1)
+    assert desk.make_refunds() == 1
+    assert _given_back(desk) == [("done", 700)]
+    assert desk.row(payment).refunded_in_cents == 700
+    assert desk.tell_all() == [WebhookOutcome.KNOWN_ALREADY]
 
 
 def test_many_couriers_at_once_give_back_once(desk: CardDesk) -> None:
