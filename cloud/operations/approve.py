@@ -196,6 +196,7 @@ def _asked(
         "amount_in_cents": amount.amount_in_cents,
         "currency": amount.currency,
         "sale_transaction_id": UUID(sale.transaction_id),
+        "sale_left_in_cents": sale.left_in_cents,
         "event_id": sale.event_id,
         "stall_id": sale.stall_id,
         "reason": "asked_at_the_appliance",

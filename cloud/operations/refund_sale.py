@@ -172,6 +172,7 @@ def _ask_another(
             amount_in_cents=amount.amount_in_cents,
             currency=amount.currency,
             sale_transaction_id=UUID(sale.transaction_id),
+            sale_left_in_cents=sale.left_in_cents,
             event_id=sale.event_id,
             stall_id=sale.stall_id,
             reason=reason,

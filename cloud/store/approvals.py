@@ -127,6 +127,7 @@ def _wanted_row(presented: Presented, decision: Decision) -> Mapping[str, Any]:
         "amount_in_cents": wanted.amount.amount_in_cents,
         "currency": wanted.amount.currency,
         "sale_transaction_id": UUID(wanted.sale.transaction_id),
+        "sale_left_in_cents": wanted.sale.left_in_cents,
         "event_id": wanted.sale.event_id,
         "stall_id": wanted.sale.stall_id,
         "reason": wanted.cause.value,

@@ -191,6 +191,8 @@ approvals = Table(
     Column("direction", String(3)),
     # Of a refund: the sale it gives back.
     Column("sale_transaction_id", Uuid),
+    # And what was left of it when that was asked: given back meanwhile, it may be owed no more.
+    Column("sale_left_in_cents", BigInteger),
     Column("event_id", SLUG),
     Column("stall_id", SLUG),
     Column("reason", String(200), nullable=False),

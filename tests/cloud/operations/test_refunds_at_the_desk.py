@@ -100,7 +100,6 @@ def test_what_was_given_back_meanwhile_is_not_granted_again(floor: Floor) -> Non
     add_staff(floor)
     sale = sold(floor, till, guest, 9000)
     asked = refund_at_desk(floor, sale, 3000)
-    floor.pass_time(seconds=1)
     granted = floor.ask_one(till, approve(floor, till, sale, 3000))
     assert isinstance(granted, ApprovalGranted)
     by = {"approval_id": granted.approval_id}

@@ -167,6 +167,7 @@ def _create_tables() -> None:
         sa.Column("currency", sa.String(length=3), nullable=False),
         sa.Column("direction", sa.String(length=3), nullable=True),
         sa.Column("sale_transaction_id", sa.Uuid(), nullable=True),
+        sa.Column("sale_left_in_cents", sa.BigInteger(), nullable=True),
         sa.Column("event_id", sa.String(length=40), nullable=True),
         sa.Column("stall_id", sa.String(length=40), nullable=True),
         sa.Column("reason", sa.String(length=200), nullable=False),
