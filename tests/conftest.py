@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from cloud.store.database import migrate
 from venue.servers import Authority, Broker, Credentials, Postgres
 
 WORKER_NAMES = ("1", "2", "3", "4")
@@ -12,9 +13,21 @@ WORKER_NAMES = ("1", "2", "3", "4")
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A private PostgreSQL, started when the first test asks for it."""
-    with Postgres() as server:
+    """A private PostgreSQL, started when the first test asks for it.
+
+    Nobody cuts its power, so it does not wait for the disk; whoever does has one of their own.
+    """
+    in_a_hurry = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    with Postgres(settings=in_a_hurry) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _laid_out(postgres: Postgres) -> str:
+    """A database with our tables, for others to be copied from."""
+    name = "laid_out"
+    migrate(postgres.create_database(name))
+    return name
 
 
 @pytest.fixture(scope="session")
@@ -23,10 +36,20 @@ def _database_names() -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres: Postgres, _database_names: Iterator[str]) -> Iterator[str]:
+def empty_postgres_url(postgres: Postgres, _database_names: Iterator[str]) -> Iterator[str]:
     """The URL of an empty PostgreSQL database of the test's own."""
     name = next(_database_names)
     yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def postgres_url(
+    postgres: Postgres, _laid_out: str, _database_names: Iterator[str]
+) -> Iterator[str]:
+    """The same with our tables in it."""
+    name = next(_database_names)
+    yield postgres.create_database(name, template=_laid_out)
     postgres.drop_database(name)
 
 

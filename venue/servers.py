@@ -190,10 +190,13 @@ class Postgres(Program):
         """For SQLAlchemy with psycopg 3."""
         return f"postgresql+psycopg://railtix@{LOOPBACK}:{self.port}/{database}"
 
-    def create_database(self, name: str) -> str:
-        """Make an empty database and return its URL. Raises ProgramError where it exists."""
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """Make a database, empty or as `template` is, and return its URL.
+
+        Raises ProgramError where it exists, or where somebody is connected to the template.
+        """
         assert _IDENTIFIER.fullmatch(name), f"not a plain database name: {name!r}"
-        run_to_end([self._bin / "createdb", *self._address(), name])
+        run_to_end([self._bin / "createdb", *self._address(), "--template", template, name])
         return self.url(name)
 
     def drop_database(self, name: str) -> None:

@@ -1,6 +1,9 @@
 """A small event in a real database, and appliances that sign as real ones do."""
 
+import atexit
 import secrets
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,13 +15,14 @@ from uuid import UUID
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import insert, select, update
+from sqlalchemy.engine import make_url
 from uuid_utils.compat import uuid7
 
 from cloud.access.pins import hash_pin
 from cloud.keys import KeyRing
 from cloud.operations.opening import Arrived
 from cloud.operations.pos import Answer, Desk, SignedReply, answer_batch
-from cloud.store.database import Database, migrate
+from cloud.store.database import Database, NotMigratedError, migrate
 from cloud.store.locks import lock_devices
 from cloud.store.records import await_tree
 from cloud.store.tables import (
@@ -171,7 +175,7 @@ class Floor:
 
     def __init__(self, url: str, keys_folder: Path, *, starts_at: datetime | None = START) -> None:
         """`starts_at`: the clock stands there until a test moves it; None: the real clock."""
-        migrate(url)
+        _lay_tables(url)
         self.url = url
         self.database = Database(url)
         self.keys = KeyRing(keys_folder)
@@ -447,6 +451,33 @@ class Floor:
                     created_at=now,
                 )
             )
+
+
+def _lay_tables(url: str) -> None:
+    """Our tables, where they are not there yet: an SQLite file is copied from one made before."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        path = Path(str(parsed.database))
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(_laid_out(), path)
+        return
+    database = Database(url)
+    try:
+        database.check_migrated()
+    except NotMigratedError:
+        migrate(url)
+    finally:
+        database.close()
+
+
+@cache
+def _laid_out() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="railtix-laid-out-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "cloud.sqlite"
+    migrate(f"sqlite:///{path}")
+    return path
 
 
 @cache

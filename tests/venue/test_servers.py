@@ -29,8 +29,8 @@ def fresh() -> Iterator[Postgres]:
         yield server
 
 
-def test_commits_are_durable_and_only_loopback_is_served(postgres: Postgres) -> None:
-    with connect(postgres) as connection:
+def test_commits_are_durable_and_only_loopback_is_served(fresh: Postgres) -> None:
+    with connect(fresh) as connection:
         shown = {
             name: connection.execute(f"SHOW {name}").fetchone()  # pyright: ignore[reportArgumentType, reportCallIssue]  # a name of ours, below
             for name in ("fsync", "synchronous_commit", "full_page_writes", "listen_addresses")
@@ -43,20 +43,22 @@ def test_commits_are_durable_and_only_loopback_is_served(postgres: Postgres) -> 
     }
     listening = {
         connection.laddr.ip
-        for connection in psutil.Process(postgres.pid).net_connections()
+        for connection in psutil.Process(fresh.pid).net_connections()
         if connection.status == psutil.CONN_LISTEN
     }
     assert listening == {"127.0.0.1"}
 
 
-def test_each_test_has_an_empty_database_of_its_own(postgres: Postgres, postgres_url: str) -> None:
-    with psycopg.connect(postgres_url.replace("+psycopg", "")) as connection:
+def test_each_test_has_an_empty_database_of_its_own(
+    postgres: Postgres, empty_postgres_url: str
+) -> None:
+    with psycopg.connect(empty_postgres_url.replace("+psycopg", "")) as connection:
         tables = connection.execute(
             "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
         ).fetchone()
     assert tables == (0,)
     with pytest.raises(ProgramError, match="already exists"):
-        postgres.create_database(postgres_url.rpartition("/")[2])
+        postgres.create_database(empty_postgres_url.rpartition("/")[2])
 
 
 def test_what_was_committed_outlives_a_power_cut(fresh: Postgres) -> None:

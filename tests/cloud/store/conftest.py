@@ -12,7 +12,7 @@ from tests.cloud.floor import Floor
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
     if request.param == "postgresql":
-        return request.getfixturevalue("postgres_url")
+        return request.getfixturevalue("empty_postgres_url")
     return f"sqlite:///{tmp_path / 'cloud.sqlite'}"
 
 
