@@ -31,6 +31,10 @@ test: $(VENV)/.dev ## Install what the tests need, and run them all
 	  --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 	$(BIN)/pytest -q -n 2 --dist loadgroup $(addprefix --ignore=,$(PURE_TESTS)) $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## Ask the API for anything at all, for long (ARGS="--examples 500 --seed 7")
+	$(BIN)/python -m tests.cloud.api.fuzzing $(ARGS)
+
 .PHONY: check
 check: $(VENV)/.dev ## Format, lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -66,6 +70,8 @@ lock: $(VENV)/.dev ## Pin every Python package anew, with hashes and without add
 	  --group build -o locks/demo.txt pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) --extra device --extra cloud --extra ops --extra venue \
 	  --group build --group dev -o locks/dev.txt pyproject.toml
+	$(BIN)/uv pip compile $(LOCK) --extra cloud --constraint locks/dev.txt \
+	  -o locks/cloud.txt pyproject.toml
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
   --no-emit-index-url --no-emit-find-links --no-annotate

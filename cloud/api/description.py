@@ -17,7 +17,6 @@ JSON: Final = "application/json"
 
 EDGE_CODES: Final[Mapping[str, HTTPStatus]] = {
     "not_http": HTTPStatus.BAD_REQUEST,
-    "bad_request": HTTPStatus.BAD_REQUEST,
     "key_differs": HTTPStatus.BAD_REQUEST,
     "forbidden": HTTPStatus.FORBIDDEN,
     "not_found": HTTPStatus.NOT_FOUND,

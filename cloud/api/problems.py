@@ -210,17 +210,23 @@ def install(app: FastAPI, addresses: Addresses) -> None:
                 "The body is not marked as JSON.",
                 "Send JSON with Content-Type: application/json.",
             )
+        return not_read(*(_explain(each) for each in error.errors()))
+
+    def not_read(*errors: str) -> JSONResponse:
         return problem(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "request_not_understood",
             "The request does not have the form that this address takes.",
             "Compare it with /v1/openapi.json.",
-            [_explain(each) for each in error.errors()],
+            list(errors),
         )
 
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException), "registered for this error alone"
         status = HTTPStatus(error.status_code)
+        if status is HTTPStatus.BAD_REQUEST:
+            # The framework's word for a body that is not even text.
+            return not_read(str(error.detail))
         headers = dict(error.headers or {})
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
             # The route that was met knows its own methods, and not its neighbours'.
