@@ -13,6 +13,7 @@ from cloud.operations.cash_out_advance import advance_cash_outs
 from cloud.operations.make_card_refunds import make_card_refunds
 from cloud.operations.reconcile import reconcile
 from cloud.store.tables import card_refunds, cash_outs, events
+from protocol.wallet_qr import peek
 from tests.cloud.api.edge import Attendee, Edge, serving
 
 PATH = "/v1/wallet/cash-outs"
@@ -140,6 +141,27 @@ def test_withdrawn_it_stays_in_the_wallet(edge: Edge) -> None:
     carry(edge)
     assert edge.wallet(attendee)["balances"][0]["amount_in_cents"] == 2000
     assert ask(edge, attendee, key="d" * 20).status_code == 201
+
+
+def allowance_of(edge: Edge, attendee: Attendee) -> int:
+    token = peek(edge.qr(attendee).json()["token"])
+    assert token is not None
+    return token.oal or 0
+
+
+def test_from_the_request_on_no_code_carries_an_allowance(edge: Edge) -> None:
+    attendee, other = patron(edge), patron(edge)
+    assert allowance_of(edge, attendee) == 500
+    cash_out = ask(edge, attendee, 100).json()["id"]
+    assert allowance_of(edge, attendee) == 0
+    assert allowance_of(edge, other) == 500
+    edge.http.delete(f"{PATH}/{cash_out}", headers=attendee.headers)
+    assert allowance_of(edge, attendee) == 500
+    ask(edge, attendee, 400, key="d" * 20)
+    advance_cash_outs(edge.floor.database, edge.floor.now())
+    assert allowance_of(edge, attendee) == 0, "posted, and not answered for"
+    carry(edge)
+    assert allowance_of(edge, attendee) == 400
 
 
 def test_pages_come_newest_first_and_end(edge: Edge) -> None:

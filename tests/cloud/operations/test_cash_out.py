@@ -8,16 +8,14 @@ from sqlalchemy import insert, update
 from uuid_utils.compat import uuid7
 
 from cloud.operations.card_refunds import CardRefundState
-from cloud.operations.issue_token import issue_token
 from cloud.operations.read_cash_outs import CashOut, CashOutState, list_cash_outs
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.sign_in_attendee import Attendee
 from cloud.payments.built_in import REFUNDS_FAIL_CARD, REFUNDS_WAIT_CARD
 from cloud.store.tables import credit_transactions, credit_wallets, devices, events
-from protocol.ids import EventId, PayerId, UserId
+from protocol.ids import PayerId, UserId
 from protocol.messages import PostedOffline
 from protocol.policy import OfflineRules
-from protocol.wallet_qr import peek
 from tests.cloud.floor import EVENT, Floor, Till, eur
 from tests.cloud.operations.box_office import Patron
 from tests.cloud.operations.pay_desk import PayDesk
@@ -235,25 +233,6 @@ def test_withdrawn_too_late_it_says_so(desk: PayDesk) -> None:
 
 
 # What is held back.
-
-
-def allowance_of(desk: PayDesk, patron: Patron) -> int | None:
-    published = issue_token(
-        desk.floor.database, desk.floor.keys, patron.attendee, EventId(EVENT), desk.floor.now()
-    )
-    assert not isinstance(published, Refusal), published
-    token = peek(published.jws)
-    assert token is not None
-    return token.oal
-
-
-def test_from_the_request_on_no_code_carries_an_allowance(desk: PayDesk) -> None:
-    patron = desk.add_patron(2000)
-    assert allowance_of(desk, patron) == 500
-    asked = desk.asked(patron)
-    assert not allowance_of(desk, patron)
-    desk.withdraw(patron, asked)
-    assert allowance_of(desk, patron) == 500
 
 
 def offline_till(desk: PayDesk, device_id: str = "till-1") -> Till:
