@@ -15,12 +15,15 @@ from cloud.operations.close_orders import close_expired_orders
 from cloud.operations.make_card_refunds import make_card_refunds
 from cloud.operations.poll_payments import poll_payments
 from cloud.operations.review_unsettled import review_unsettled
+from cloud.operations.tries import forget_old_secrets
 from cloud.payments.provider import CardProvider
 from cloud.settings import Settings
 from cloud.store.database import Database
 
 UNSETTLED_EVERY_S: Final = 3600.0
 """It looks at every key there is, for what is a day old."""
+SECRETS_EVERY_S: Final = 3600.0
+"""Codes, links and counts of tries, a day after they can matter."""
 
 
 def make_courier(
@@ -38,6 +41,7 @@ def make_courier(
         _mail(settings, database, clock, stopping),
         Task("cash-outs", lambda: advance_cash_outs(database, clock())),
         Task("unsettled", lambda: review_unsettled(database, clock()), UNSETTLED_EVERY_S),
+        Task("old-secrets", lambda: forget_old_secrets(database, clock()), SECRETS_EVERY_S),
     ]
     if provider is not None:
         tasks += [_with_provider(each, database, provider, clock) for each in _AT_THE_PROVIDER]

@@ -3,6 +3,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from cloud.access.pace import Pace
 from cloud.api.app import make_app
 from cloud.api.limits import Limits
 from cloud.operations.limited import is_worth_a_record
-from cloud.settings import LimitSettings
+from cloud.settings import LimitSettings, SettingsError, read_settings
 from protocol.encoding import to_base64url
 from protocol.ids import DeviceId
 from tests.cloud.api.crowd import Headers, bearer
@@ -189,6 +190,17 @@ def test_a_client_is_the_last_address_that_no_proxy_of_ours_has(
 def test_without_proxies_of_ours_nobody_says_who_they_are() -> None:
     limits = Limits(LimitSettings())
     assert limits.client_of(_asked_by("10.0.0.5", ["198.51.100.1"])) == "10.0.0.5"
+
+
+def test_limits_are_settings_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "cloud.toml"
+    config.write_text('[limits]\ncodes = "7/hour"\ntrusted_proxies = ["10.0.0.0/8"]\n')
+    limits = read_settings(config).limits
+    assert (limits.codes, limits.wallet_qr) == (Pace(7, 3600), Pace(60, 60))
+    assert limits.trusted_proxies == PROXIES[:1]
+    config.write_text('[limits]\ncodes = "often"\n')
+    with pytest.raises(SettingsError, match=r"limits\.codes.*20/minute"):
+        read_settings(config)
 
 
 def test_a_flood_is_recorded_by_the_power_of_ten() -> None:
