@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from cloud.ledger.decisions import Flag, ReviewCause
-from cloud.ledger.facts import CheckedQr
+from cloud.ledger.decisions import Flag, ReviewCause, Seen
+from cloud.ledger.facts import CheckedQr, Resending
 from protocol.ids import EventId, StaffId, StallId
 from protocol.messages import (
     Approved,
@@ -17,6 +17,7 @@ from protocol.messages import (
     HeartbeatAnswered,
     PostedOffline,
     Reason,
+    Resend,
     SaleLine,
     SignedOut,
     UnderReview,
@@ -237,6 +238,25 @@ def test_a_heartbeat_is_answered_and_a_journal_that_forked_is_flagged() -> None:
     assert world.ask_one(heartbeat()) == Declined(Reason.DEVICE_REVOKED)
     assert world.decided[-1][1].outcome_name == "device_revoked"
     assert world.decided[0][1].outcome_name == "heartbeat_answered"
+
+
+def test_after_a_restore_the_journal_is_asked_for_until_it_was_said_again() -> None:
+    world = World()
+    world.resend = Resending("restore-000000000001", JOURNAL.epoch, 5)
+    beat = heartbeat()
+    assert world.ask_one(beat).resend == Resend("restore-000000000001", 5)
+    assert not _seen(world).has_resent
+    elsewhere = replace(beat, journal=replace(JOURNAL, epoch="another-epoch-00"))
+    assert world.ask_one(elsewhere).resend.from_entry == 0
+    done = replace(beat, resent_for="restore-000000000001")
+    assert world.ask_one(done).resend is None
+    assert _seen(world).has_resent
+
+
+def _seen(world: World) -> Seen:
+    seen = world.decided[-1][1].seen
+    assert seen is not None
+    return seen
 
 
 def test_a_sale_is_booked_to_the_staff_member_and_the_place_it_was_made_at() -> None:

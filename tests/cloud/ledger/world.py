@@ -24,6 +24,7 @@ from cloud.ledger.facts import (
     Presented,
     RefundFacts,
     RefundTerms,
+    Resending,
     StaffSession,
 )
 from cloud.ledger.postings import (
@@ -91,6 +92,7 @@ class World:
         self.sale_max_in_cents = 20_000
         self.revoked_certificates: frozenset[str] = frozenset()
         self.journal: JournalPosition | None = None
+        self.resend: Resending | None = None
         self.terms = RefundTerms(1800, 2000, None, None)
         self.approvals: dict[str, Approval] = {}
         self.waiting: set[AskedApproval] = set()
@@ -145,7 +147,9 @@ class World:
         tills = [till(0), till(1)]
         return Facts(
             appliances={
-                each: Appliance(each, each in self.revoked, *self.place, 1, self.journal)
+                each: Appliance(
+                    each, each in self.revoked, *self.place, 1, self.journal, self.resend
+                )
                 for each in tills
             },
             revoked_certificates=self.revoked_certificates,
