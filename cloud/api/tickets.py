@@ -72,7 +72,7 @@ class EventView(BaseModel):
                             "name": "Weekend",
                             "price": {"amount_in_cents": 8900, "currency": "EUR"},
                             "per_order_max": 10,
-                            "on_sale_from": None,
+                            "on_sale_from": "2026-05-01T08:00:00Z",
                             "on_sale_until": "2026-07-10T14:00:00Z",
                             "is_on_sale": True,
                             "available": 10,

@@ -123,7 +123,7 @@ class Fuzz:
     def running(self) -> Generator[tuple[str, Any]]:
         """The server's address, and its description as schemathesis reads it."""
         with serving(self.app) as url:
-            answer = httpx.get(f"{url}/v1/openapi.json", trust_env=False)
+            answer = httpx.get(f"{url}/v1/openapi.json", trust_env=False, timeout=120)
             answer.raise_for_status()
             yield url, schemathesis.openapi.from_dict(answer.json())
 

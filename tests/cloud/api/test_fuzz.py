@@ -8,7 +8,7 @@ from schemathesis import GenerationMode
 
 from tests.cloud.api.fuzzing import STREAMS, Fuzz
 
-POSITIVE, NEGATIVE, SEED = 3, 2, 20260620
+POSITIVE, NEGATIVE, GRANTED_WITHIN, SEED = 3, 2, 15, 20260620
 MUST_BE_GRANTED = {
     "get_wallet",
     "get_wallet_transactions",
@@ -40,8 +40,10 @@ def test_whatever_is_asked_the_answer_is_as_described(fuzz: Fuzz) -> None:
             operation = result.ok()
             if operation.path in STREAMS:
                 continue
-            asked.add(operation.definition.raw["operationId"])
-            fuzz.ask(url, operation, GenerationMode.POSITIVE, POSITIVE, SEED)
+            name = operation.definition.raw["operationId"]
+            asked.add(name)
+            examples = GRANTED_WITHIN if name in MUST_BE_GRANTED else POSITIVE
+            fuzz.ask(url, operation, GenerationMode.POSITIVE, examples, SEED)
             fuzz.ask(url, operation, GenerationMode.NEGATIVE, NEGATIVE, SEED)
     assert {name for name, _ in fuzz.found.answers} == asked
     assert not [name for name, status in fuzz.found.answers if status >= 500]
