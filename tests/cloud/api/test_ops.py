@@ -197,7 +197,8 @@ def test_a_revocation_counts_from_the_very_next_request_and_for_ever(edge: Edge)
     assert edge.floor.ask_one(till, next_sale) == Declined(Reason.DEVICE_REVOKED)
     assert edge.floor.balance(guest) == 1650
     [row] = edge.floor.audit(action="device_revoked")
-    assert (row.actor, row.device_id, row.detail) == ("ops:ana", "till-1", {"reason": "lost"})
+    detail = {"reason": "lost", "put_on_the_review_list": 1}
+    assert (row.actor, row.device_id, row.detail) == ("ops:ana", "till-1", detail)
 
     pem, _ = certificate("till-1", edge.floor.now())
     assert _post_device(edge, "till-1", pem, None).json()["code"] == "device_revoked"
