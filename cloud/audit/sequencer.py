@@ -39,8 +39,8 @@ from protocol.encoding import to_base64url
 
 ROWS_MAX: Final = 500
 """Of `audit_pending` in one batch; a row may stand for a whole batch of requests."""
-LEAVES_ENOUGH: Final = 4000
-"""A batch that has so many takes no further row: the next one does."""
+LEAVES_ENOUGH: Final = 500
+"""A batch that has so many takes no further row: on SQLite sales wait while it lasts."""
 
 EPOCH_BEGAN: Final = "audit_epoch_began"
 RECORD_MISSING: Final = "audit_record_missing"
