@@ -23,6 +23,8 @@ OFFLINE_ALLOWANCE_MAX_IN_CENTS: Final = 10_000_000
 _Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{11,22}\Z")]
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 _FIRST: Final = ord("-")
+_TENS: Final = bytes(ord("0") + max(0, byte - _FIRST) // 10 for byte in range(256))
+_ONES: Final = bytes(ord("0") + max(0, byte - _FIRST) % 10 for byte in range(256))
 _DIGITS: Final = re.compile(r"[0-9]+")
 _JWS: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
@@ -82,7 +84,10 @@ def to_digits(jws: str) -> str:
 
     As SMART Health Cards do; it saves a QR version at the same content (docs/facts.md).
     """
-    return "".join(f"{ord(character) - _FIRST:02d}" for character in jws)
+    raw = jws.encode("ascii")
+    digits = bytearray(2 * len(raw))
+    digits[::2], digits[1::2] = raw.translate(_TENS), raw.translate(_ONES)
+    return digits.decode("ascii")
 
 
 def read(text: str) -> str | QrRefusal:

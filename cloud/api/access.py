@@ -5,18 +5,20 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request, Response
 from fastapi.exceptions import HTTPException
+from starlette.concurrency import run_in_threadpool
 
 from cloud.access.roles import Holder, Role
 from cloud.access.tokens import TokenKind, is_of_kind
 from cloud.api.context import Cloud, TheCloud
 from cloud.api.floods import count_failure
 from cloud.api.limits import Limited
+from cloud.api.phones import ThePhones
 from cloud.api.problems import ProblemError
 from cloud.operations.access_tokens import find_holder
 from cloud.operations.console_sessions import SESSION_VALID as CONSOLE_SESSION_VALID
 from cloud.operations.console_sessions import ConsoleSession, find_console_holder
 from cloud.operations.refusals import Code, Refusal
-from cloud.operations.sign_in_attendee import SESSION_VALID, Attendee, Session, find_attendee
+from cloud.operations.sign_in_attendee import SESSION_VALID, Attendee, Session
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAME_SITE: Final = frozenset({"same-origin", "none"})
@@ -57,12 +59,13 @@ def refuse_other_sites(request: Request) -> None:
         raise HTTPException(HTTPStatus.FORBIDDEN, "Another site sent this request.")
 
 
-def signed_in_attendee(request: Request, cloud: TheCloud) -> Attendee:
+async def signed_in_attendee(request: Request, cloud: TheCloud, phones: ThePhones) -> Attendee:
     """A route's rule: a signed-in attendee, for what is their own."""
     token = session_token(request, cloud.public_url)
-    attendee = find_attendee(cloud.database, token, cloud.clock()) if token else None
+    attendee = await phones.sessions.ask(token) if token else None
     if attendee is None:
-        raise _not_signed_in(
+        raise await run_in_threadpool(
+            _not_signed_in,
             request,
             cloud,
             token,

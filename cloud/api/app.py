@@ -34,6 +34,7 @@ from cloud.api.context import Cloud
 from cloud.api.defences import Defences
 from cloud.api.description import describe_whole
 from cloud.api.methods import Addresses, Methods
+from cloud.api.phones import Phones
 from cloud.api.requests import Requests
 from cloud.pages import STATIC
 
@@ -58,6 +59,7 @@ def make_app(cloud: Cloud) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.cloud = cloud
+    app.state.phones = Phones.of(cloud)
     rooms = (
         sign_in,
         me,

@@ -44,7 +44,7 @@ class Cloud:
     limits: Limits = field(default_factory=lambda: Limits(LimitSettings()))
 
 
-def _cloud(request: Request) -> Cloud:
+async def _cloud(request: Request) -> Cloud:  # a plain function would be a thread's errand
     return cast("Cloud", request.app.state.cloud)
 
 

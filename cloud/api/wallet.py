@@ -1,20 +1,25 @@
 """The attendee's own wallet: look, watch, show a QR."""
 
+import hashlib
+from http import HTTPStatus
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.api.access import SignedInAttendee
 from cloud.api.context import TheCloud
 from cloud.api.floods import too_often
-from cloud.api.forms import MoneyView
+from cloud.api.forms import Cursor, Limit, MoneyView
 from cloud.api.limits import Limited
+from cloud.api.phones import ThePhones
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.issue_token import LIFETIME_S, issue_token
-from cloud.operations.read_wallet import Entry, read_wallet
+from cloud.operations.issue_token import LIFETIME_S
+from cloud.operations.read_wallet import Entry, read_history
 from cloud.operations.refusals import Code, Refusal
+from protocol.encoding import to_base64url
 from protocol.ids import EventId
 
 router = APIRouter(prefix="/v1", tags=["wallet"])
@@ -61,6 +66,12 @@ class WalletAnswer(BaseModel):
     """Whether Credits can be bought here."""
 
 
+class HistoryPage(BaseModel):
+    transactions: list[EntryView]
+    """Newest first."""
+    next_cursor: str | None
+
+
 class QrRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -77,11 +88,20 @@ class QrAnswer(BaseModel):
     expires_at_ms: int
 
 
-@router.get("/wallet", responses=answers(401, 429))
-def wallet(attendee: SignedInAttendee, cloud: TheCloud) -> WalletAnswer:
-    """Balances, open events and the latest transactions."""
-    view = read_wallet(cloud.database, attendee, cloud.clock())
-    return WalletAnswer(
+@router.get(
+    "/wallet",
+    response_model=WalletAnswer,
+    responses={304: {"description": "As it was."}, **answers(401, 429)},
+)
+async def wallet(
+    request: Request, attendee: SignedInAttendee, cloud: TheCloud, phones: ThePhones
+) -> Response:
+    """Balances, open events and the latest transactions.
+
+    Send the `ETag` of the last answer as `If-None-Match`: 304 where nothing changed.
+    """
+    view = await phones.wallets.ask(attendee)
+    answer = WalletAnswer(
         balances=[MoneyView.of(balance) for balance in view.balances],
         events=[
             OpenEventView(
@@ -92,6 +112,41 @@ def wallet(attendee: SignedInAttendee, cloud: TheCloud) -> WalletAnswer:
         recent=[EntryView.of(entry) for entry in view.recent],
         top_up=cloud.provider is not None,
     )
+    content = answer.model_dump_json().encode()
+    etag = f'"{to_base64url(hashlib.sha256(content).digest()[:16])}"'
+    if etag in _tags(request.headers.getlist("if-none-match")):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": etag})
+    return Response(content, media_type="application/json", headers={"ETag": etag})
+
+
+def _tags(headers: list[str]) -> set[str]:
+    """RFC 9110 section 13.1.2: several may be named, and weak ones compare as strong ones do."""
+    return {tag.strip().removeprefix("W/") for each in headers for tag in each.split(",")}
+
+
+@router.get("/wallet/transactions", responses=answers(401, 422, 429))
+def history(
+    attendee: SignedInAttendee, cloud: TheCloud, limit: Limit = 50, cursor: Cursor = None
+) -> HistoryPage:
+    """Every transaction of the attendee's own, newest first."""
+    before = None if cursor is None else _before(cursor)
+    found = read_history(cloud.database, attendee, before, limit + 1)
+    page = found[:limit]
+    return HistoryPage(
+        transactions=[EntryView.of(entry) for entry in page],
+        next_cursor=str(page[-1].id) if len(found) > limit else None,
+    )
+
+
+def _before(cursor: str) -> UUID:
+    try:
+        return UUID(cursor)
+    except ValueError as error:
+        raise ProblemError(
+            Refusal(
+                Code.CURSOR_UNKNOWN, "There is no such page.", "Begin with the first: leave it out."
+            )
+        ) from error
 
 
 @router.get(
@@ -118,21 +173,22 @@ def changes(attendee: SignedInAttendee, cloud: TheCloud) -> StreamingResponse:
     )
 
 
-@router.post("/wallet/qr", responses=answers(401, 404, 409, 422, 429))
-def wallet_qr(body: QrRequest, attendee: SignedInAttendee, cloud: TheCloud) -> QrAnswer:
+@router.post("/wallet/qr", response_model=QrAnswer, responses=answers(401, 404, 409, 422, 429))
+async def wallet_qr(
+    body: QrRequest, attendee: SignedInAttendee, cloud: TheCloud, phones: ThePhones
+) -> Response:
     """A fresh payment code for one event: 90 s, one sale. Nothing is written down."""
     wait = cloud.limits.take(Limited.WALLET_QR, attendee.user_id)
     if wait is not None:
         raise ProblemError(too_often(wait))
-    published = issue_token(
-        cloud.database, cloud.keys, attendee, EventId(body.event_id), cloud.clock()
-    )
+    published = await phones.tokens.ask((attendee, EventId(body.event_id)))
     if isinstance(published, Refusal):
         raise ProblemError(published)
-    return QrAnswer(
+    answer = QrAnswer(
         event_id=published.event_id,
         token=published.jws,
         digits=published.digits,
         lifetime_s=LIFETIME_S,
         expires_at_ms=published.expires_at_s * 1000,
     )
+    return Response(answer.model_dump_json(), media_type="application/json")

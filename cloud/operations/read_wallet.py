@@ -1,14 +1,18 @@
 """What an attendee sees of their own wallet: balances, open events, the latest transactions."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Executable, Integer, Select, Uuid, literal_column, or_, select
+from sqlalchemy.sql.functions import coalesce
+from sqlalchemy.sql.selectable import FromClause
 
 from cloud.operations.sign_in_attendee import Attendee
 from cloud.store.database import Database
+from cloud.store.rows import BatchStatement
 from cloud.store.tables import credit_transactions, credit_wallets, events, stalls
 from protocol.ids import EventId
 from protocol.money import Money
@@ -46,22 +50,42 @@ class WalletView:
     recent: tuple[Entry, ...]
 
 
-def read_wallet(database: Database, attendee: Attendee, now: datetime) -> WalletView:
+def read_wallets(
+    database: Database, attendees: Sequence[Attendee], now: datetime
+) -> list[WalletView]:
+    """Each attendee's own, from one moment."""
+    wanted = [(user_id,) for user_id in {each.user_id for each in attendees}]
     with database.reading() as connection:
-        return WalletView(
-            _balances(connection, attendee),
-            _open_events(connection, now),
-            _recent(connection, attendee),
+        open_events = _open_events(connection, now)
+        balances = _by_user(_BALANCES.run(connection, wanted))
+        recent = _by_user(_RECENT.run(connection, wanted))
+    return [
+        WalletView(
+            tuple(
+                Money(row.balance_in_cents, row.currency) for row in balances.get(each.row_id, ())
+            ),
+            open_events,
+            tuple(_entry(row) for row in recent.get(each.row_id, ())),
         )
+        for each in attendees
+    ]
 
 
-def _balances(connection: Connection, attendee: Attendee) -> tuple[Money, ...]:
-    rows = connection.execute(
-        select(credit_wallets.c.balance_in_cents, credit_wallets.c.currency)
-        .where(credit_wallets.c.user_id == attendee.row_id)
-        .order_by(credit_wallets.c.currency)
+def read_history(
+    database: Database, attendee: Attendee, before: UUID | None, limit: int
+) -> list[Entry]:
+    """At most `limit` of their transactions, newest first, from those before this one."""
+    statement = (
+        _described()
+        .where(credit_transactions.c.user_id == attendee.row_id)
+        .limit(limit)
+        # UUIDv7: by id is by time.
+        .order_by(credit_transactions.c.id.desc())
     )
-    return tuple(Money(row.balance_in_cents, row.currency) for row in rows)
+    if before is not None:
+        statement = statement.where(credit_transactions.c.id < before)
+    with database.reading() as connection:
+        return [_entry(row) for row in connection.execute(statement)]
 
 
 def _open_events(connection: Connection, now: datetime) -> tuple[OpenEvent, ...]:
@@ -73,28 +97,62 @@ def _open_events(connection: Connection, now: datetime) -> tuple[OpenEvent, ...]
     return tuple(OpenEvent(row.event_id, row.name, row.currency, row.locale) for row in rows)
 
 
-def _recent(connection: Connection, attendee: Attendee) -> tuple[Entry, ...]:
-    rows = connection.execute(
+def _by_user(rows: Iterable[Any]) -> dict[UUID, list[Any]]:
+    found: dict[UUID, list[Any]] = {}
+    for row in rows:
+        found.setdefault(UUID(str(row.user_id)), []).append(row)
+    return found
+
+
+def _described() -> Select[*tuple[Any, ...]]:
+    of = credit_transactions.c
+    return (
         select(
-            credit_transactions,
+            *(of.user_id, of.id, of.type, of.direction, of.amount_in_cents, of.currency),
+            *(of.reference, of.created_at, of.order_id),
             stalls.c.name.label("stall_name"),
             events.c.name.label("event_name"),
         )
-        .outerjoin(
-            stalls,
-            (stalls.c.event_id == credit_transactions.c.event_id)
-            & (stalls.c.stall_id == credit_transactions.c.stall_id),
-        )
-        .outerjoin(events, events.c.event_id == credit_transactions.c.event_id)
-        .where(credit_transactions.c.user_id == attendee.row_id)
-        # UUIDv7: by id is by time.
-        .order_by(credit_transactions.c.id.desc())
-        .limit(RECENT_MAX)
+        .outerjoin(stalls, (stalls.c.event_id == of.event_id) & (stalls.c.stall_id == of.stall_id))
+        .outerjoin(events, events.c.event_id == of.event_id)
     )
-    return tuple(_entry(row) for row in rows)
 
 
-def _entry(row: Row[Any]) -> Entry:
+def _select_balances(wanted: FromClause) -> Executable:
+    return (
+        select(
+            credit_wallets.c.user_id, credit_wallets.c.currency, credit_wallets.c.balance_in_cents
+        )
+        .join(wanted, credit_wallets.c.user_id == wanted.c.user_id)
+        .order_by(credit_wallets.c.currency)
+    )
+
+
+def _select_recent(wanted: FromClause) -> Executable:
+    """From the tenth newest on, or the oldest: a step down the one index there is, for each."""
+    earlier = credit_transactions.alias("earlier")
+    own = select(earlier.c.id).where(earlier.c.user_id == wanted.c.user_id)
+    # Spelled out: the statement takes no parameters but `wanted`.
+    one = literal_column("1", type_=Integer())
+    others = literal_column(f"{RECENT_MAX - 1}", type_=Integer())
+    tenth = own.order_by(earlier.c.id.desc()).limit(one).offset(others).scalar_subquery()
+    oldest = own.order_by(earlier.c.id).limit(one).scalar_subquery()
+    return (
+        _described()
+        .join(
+            wanted,
+            (credit_transactions.c.user_id == wanted.c.user_id)
+            & (credit_transactions.c.id >= coalesce(tenth, oldest)),
+        )
+        .order_by(credit_transactions.c.id.desc())
+    )
+
+
+_BALANCES: Final = BatchStatement({"user_id": Uuid()}, _select_balances)
+_RECENT: Final = BatchStatement({"user_id": Uuid()}, _select_recent)
+
+
+def _entry(row: Any) -> Entry:
     return Entry(
         row.id,
         row.type,
@@ -107,7 +165,7 @@ def _entry(row: Row[Any]) -> Entry:
     )
 
 
-def _title(row: Row[Any]) -> str:
+def _title(row: Any) -> str:
     where = row.stall_name if row.order_id is None else f"Tickets: {row.event_name}"
     match row.type:
         case "Purchase":

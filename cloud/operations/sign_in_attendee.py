@@ -1,12 +1,14 @@
 """An attendee's way in: a link or a code that works once, then a session on their phone."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Executable, String, insert, select, update
+from sqlalchemy.sql.selectable import FromClause
 from uuid_utils.compat import uuid7
 
 from cloud.access.tokens import TokenKind, draw_token, hash_token, is_of_kind
@@ -16,6 +18,7 @@ from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_if_new
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
+from cloud.store.rows import BatchStatement
 from cloud.store.tables import attendee_sessions, login_links, users
 from protocol.encoding import to_base64url
 from protocol.ids import PayerId, UserId
@@ -113,21 +116,24 @@ def sign_in_with_code(
         return _begin(connection, _enter(connection, email, now), "code", now)
 
 
-def find_attendee(database: Database, session_token: str, now: datetime) -> Attendee | None:
-    """Whose session this is, while it lasts."""
-    if not is_of_kind(session_token, TokenKind.ATTENDEE_SESSION):
-        return None
+def find_attendees(
+    database: Database, session_tokens: Sequence[str], now: datetime
+) -> list[Attendee | None]:
+    """Whose session each of these is, while it lasts."""
+    hashes = [
+        hash_token(token) if is_of_kind(token, TokenKind.ATTENDEE_SESSION) else None
+        for token in session_tokens
+    ]
+    wanted = {each for each in hashes if each is not None}
+    if not wanted:
+        return [None] * len(hashes)
     with database.reading() as connection:
-        row = connection.execute(
-            select(users.c.user_id, users.c.payer_id)
-            .join(attendee_sessions, attendee_sessions.c.user_id == users.c.user_id)
-            .where(
-                attendee_sessions.c.hash == hash_token(session_token),
-                attendee_sessions.c.ended_at.is_(None),
-                attendee_sessions.c.expires_at > now,
-            )
-        ).one_or_none()
-    return None if row is None else Attendee(UserId(str(row.user_id)), PayerId(row.payer_id))
+        found = {
+            row.hash: Attendee(UserId(str(row.user_id)), PayerId(row.payer_id))
+            for row in _SESSIONS.run(connection, [(each,) for each in wanted])
+            if row.ended_at is None and row.expires_at > now
+        }
+    return [None if each is None else found.get(each) for each in hashes]
 
 
 def sign_out(database: Database, session_token: str, now: datetime) -> None:
@@ -187,3 +193,20 @@ _LINK_NOT_USABLE: Final = Refusal(
     "This sign-in link was used already, has expired, or is incomplete.",
     "Ask for a new one.",
 )
+
+
+def _select_sessions(wanted: FromClause) -> Executable:
+    return (
+        select(
+            attendee_sessions.c.hash,
+            attendee_sessions.c.ended_at,
+            attendee_sessions.c.expires_at,
+            users.c.user_id,
+            users.c.payer_id,
+        )
+        .join(wanted, attendee_sessions.c.hash == wanted.c.hash)
+        .join(users, users.c.user_id == attendee_sessions.c.user_id)
+    )
+
+
+_SESSIONS: Final = BatchStatement({"hash": String()}, _select_sessions)
