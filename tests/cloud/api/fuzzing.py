@@ -151,7 +151,12 @@ class Fuzz:
             database=None,
             derandomize=False,
             phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=tuple(HealthCheck.__members__.values()),
+            suppress_health_check=(
+                HealthCheck.too_slow,
+                HealthCheck.filter_too_much,
+                HealthCheck.data_too_large,
+                HealthCheck.large_base_example,
+            ),
         )
         @given(case=operation.as_strategy(mode), drawn=st.data())
         def each(case: Case[Any], drawn: st.DataObject) -> None:
@@ -252,11 +257,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=100, help="for each address and kind")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--database", help="postgresql://...: an empty one; default: SQLite")
     parser.add_argument("--only", default="", help="a part of the operation's name")
     asked = parser.parse_args()
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
-        fuzz = Fuzz(f"sqlite:///{folder}/cloud.sqlite", Path(folder))
+        fuzz = Fuzz(asked.database or f"sqlite:///{folder}/cloud.sqlite", Path(folder))
         try:
             with fuzz.running() as (url, schema):
                 for result in schema.get_all_operations():
