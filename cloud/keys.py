@@ -195,7 +195,7 @@ class KeyRing:
         found = self.find_wallet(kid)
         return None if found is None else found.public_key
 
-    # Rotation: make one known, then let it sign (cloud.operations.rotate_keys decides when).
+    # Rotation: make one known, then let it sign (cloud.operations.fleet.rotate_keys decides when).
 
     def prepared(self, name: str) -> KeyId | None:
         """The key of this name that is made known and does not sign yet."""

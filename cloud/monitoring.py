@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from cloud.metrics import REGISTRY
-from cloud.operations.figures import read_figures
+from cloud.operations.proof.figures import read_figures
 from cloud.readiness import WELL, Readiness, is_well
 from cloud.store.database import Database
 

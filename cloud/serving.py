@@ -17,8 +17,8 @@ from cloud.cards import choose_provider
 from cloud.clock import utc_clock
 from cloud.courier.rounds import make_courier
 from cloud.keys import KeyRing
-from cloud.operations.pos import Desk
-from cloud.operations.sequence_records import NewestCheckpoint, SequencerThread
+from cloud.operations.proof.sequence_records import NewestCheckpoint, SequencerThread
+from cloud.operations.till.pos import Desk
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.delivery import WebhookDelivery
 from cloud.readiness import Readiness

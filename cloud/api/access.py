@@ -14,11 +14,11 @@ from cloud.api.floods import count_failure
 from cloud.api.limits import Limited
 from cloud.api.phones import ThePhones
 from cloud.api.problems import ProblemError
-from cloud.operations.access_tokens import find_holder
-from cloud.operations.console_sessions import SESSION_VALID as CONSOLE_SESSION_VALID
-from cloud.operations.console_sessions import ConsoleSession, find_console_holder
+from cloud.operations.people.access_tokens import find_holder
+from cloud.operations.people.console_sessions import SESSION_VALID as CONSOLE_SESSION_VALID
+from cloud.operations.people.console_sessions import ConsoleSession, find_console_holder
+from cloud.operations.people.sign_in_attendee import SESSION_VALID, Attendee, Session
 from cloud.operations.refusals import Code, Refusal
-from cloud.operations.sign_in_attendee import SESSION_VALID, Attendee, Session
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAME_SITE: Final = frozenset({"same-origin", "none"})

@@ -13,8 +13,13 @@ from cloud.api.context import TheCloud
 from cloud.api.forms import Body, Currency, Key, MoneyView, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
 from cloud.ledger.postings import Direction
-from cloud.operations.adjust_wallet import MAY_ADJUST, Adjustment, adjust_wallet, set_offline_use
-from cloud.operations.refund_sale import Asked
+from cloud.operations.desk.adjust_wallet import (
+    MAY_ADJUST,
+    Adjustment,
+    adjust_wallet,
+    set_offline_use,
+)
+from cloud.operations.desk.refund_sale import Asked
 from cloud.operations.refusals import Code, Refusal
 from protocol.ids import EventId, IdempotencyKey, UserId
 from protocol.money import CENTS_MAX, Money

@@ -13,8 +13,8 @@ from cloud.api.context import Cloud, TheCloud
 from cloud.api.forms import Body, Cursor, Key, Limit, MoneyView
 from cloud.api.problems import ProblemError, answers
 from cloud.ledger.facts import ApprovalState
-from cloud.operations.decide_approval import WaitingApproval, decide_approval, list_approvals
-from cloud.operations.order_refusals import UNKNOWN_CURSOR
+from cloud.operations.desk.decide_approval import WaitingApproval, decide_approval, list_approvals
+from cloud.operations.orders.order_refusals import UNKNOWN_CURSOR
 from cloud.operations.refusals import Refusal
 from protocol.ids import IdempotencyKey
 

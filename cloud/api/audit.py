@@ -13,7 +13,7 @@ from cloud.api.access import Allowed
 from cloud.api.context import TheCloud
 from cloud.api.forms import Cursor, Limit
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.read_audit_log import (
+from cloud.operations.proof.read_audit_log import (
     RecordFilter,
     prove_transaction,
     read_newest_checkpoint,

@@ -10,9 +10,9 @@ from cloud.api.access import SignedInAttendee
 from cloud.api.context import TheCloud
 from cloud.api.forms import Body, Currency, Cursor, Key, Limit, MoneyView
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.card_refunds import UNDER_WAY, CardRefundState
-from cloud.operations.cash_out import ask_cash_out, withdraw_cash_out
-from cloud.operations.read_cash_outs import (
+from cloud.operations.cards.card_refunds import UNDER_WAY, CardRefundState
+from cloud.operations.cash_outs.cash_out import ask_cash_out, withdraw_cash_out
+from cloud.operations.cash_outs.read_cash_outs import (
     CashOut,
     CashOutState,
     find_cash_out,

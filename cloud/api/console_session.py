@@ -20,9 +20,9 @@ from cloud.api.floods import count_failure, stop_flood
 from cloud.api.forms import Body, Slug, Totp
 from cloud.api.limits import Limited
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.console_links import confirm, enrol
-from cloud.operations.console_sessions import ConsoleSession, end_session, subject_of
-from cloud.operations.console_sign_in import Attempt, sign_in_console
+from cloud.operations.people.console_links import confirm, enrol
+from cloud.operations.people.console_sessions import ConsoleSession, end_session, subject_of
+from cloud.operations.people.console_sign_in import Attempt, sign_in_console
 from cloud.operations.refusals import Refusal
 
 router = APIRouter(prefix="/v1/console", tags=["console"])

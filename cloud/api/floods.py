@@ -8,7 +8,7 @@ from cloud.access.pace import Wait
 from cloud.api.context import Cloud
 from cloud.api.limits import Limited
 from cloud.api.problems import ProblemError
-from cloud.operations.limited import is_worth_a_record, record_limited
+from cloud.operations.people.limited import is_worth_a_record, record_limited
 from cloud.operations.refusals import Code, Refusal
 
 

@@ -91,7 +91,7 @@ def public_keys(cloud: TheCloud) -> Response:
         for each in cloud.keys.known_wallets(event_id):
             key = public_key_from_text(each.spki)
             assert key is not None, "a key of our own"
-            named[each.kid] = key
+            named[KeyId(each.kid)] = key
     return _JwkSetResponse(
         {"keys": [_jwk(kid, key) for kid, key in named.items()]},
         headers={"Cache-Control": "public, max-age=300"},

@@ -13,7 +13,7 @@ from cloud.api.floods import count_failure
 from cloud.api.forms import Body, Email, Totp
 from cloud.api.limits import Limited
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.attendee_profile import (
+from cloud.operations.people.attendee_profile import (
     NewAddress,
     Profile,
     change_profile,

@@ -13,11 +13,10 @@ from cloud.api.access import Ops, OpsEverywhere
 from cloud.api.context import TheCloud
 from cloud.api.forms import Email, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.apply_event import apply_event, find_event, list_events
-from cloud.operations.event_document import EventDocument
-from cloud.operations.issue_badge import issue_badge
-from cloud.operations.refusals import Refusal
-from cloud.operations.register_device import (
+from cloud.operations.fleet.apply_event import apply_event, find_event, list_events
+from cloud.operations.fleet.event_document import EventDocument
+from cloud.operations.fleet.issue_badge import issue_badge
+from cloud.operations.fleet.register_device import (
     Device,
     Place,
     Within,
@@ -28,7 +27,8 @@ from cloud.operations.register_device import (
     register_device,
     revoke_device,
 )
-from cloud.operations.sign_in_attendee import invite
+from cloud.operations.people.sign_in_attendee import invite
+from cloud.operations.refusals import Refusal
 from protocol.ids import DeviceId, EventId, StaffId, StallId
 from protocol.policy import Policy, find, open_policy
 

@@ -16,11 +16,11 @@ from cloud.api.context import TheCloud
 from cloud.api.etags import ETAGGED, IfNoneMatch, answer_once
 from cloud.api.forms import Body, Cursor, Key, Limit, MoneyView, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.checkout import Basket, PlacedOrder, Shop, place_order
-from cloud.operations.close_orders import cancel_order
-from cloud.operations.order_refusals import UNKNOWN_CURSOR
-from cloud.operations.read_orders import Order, Ticket, find_order, list_orders
-from cloud.operations.refund_order import refund_order
+from cloud.operations.orders.checkout import Basket, PlacedOrder, Shop, place_order
+from cloud.operations.orders.close_orders import cancel_order
+from cloud.operations.orders.order_refusals import UNKNOWN_CURSOR
+from cloud.operations.orders.read_orders import Order, Ticket, find_order, list_orders
+from cloud.operations.orders.refund_order import refund_order
 from cloud.operations.refusals import Refusal
 from cloud.tickets.life import OrderState
 from cloud.tickets.ordering import TICKETS_PER_ORDER_MAX, Line

@@ -13,7 +13,7 @@ from cloud.api.access import AdminEverywhere
 from cloud.api.context import TheCloud
 from cloud.api.forms import Body, Email, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.console_people import (
+from cloud.operations.people.console_people import (
     HeldGrant,
     add_person,
     disable_person,

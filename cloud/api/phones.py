@@ -8,9 +8,9 @@ from fastapi import Depends, Request
 from cloud.api.context import Cloud
 from cloud.api.together import Together
 from cloud.operations.issue_token import PublishedQr, issue_tokens
+from cloud.operations.people.sign_in_attendee import Attendee, find_attendees
 from cloud.operations.read_wallet import WalletView, read_wallets
 from cloud.operations.refusals import Refusal
-from cloud.operations.sign_in_attendee import Attendee, find_attendees
 from protocol.ids import EventId
 
 

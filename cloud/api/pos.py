@@ -12,8 +12,8 @@ from cloud.api.context import Cloud, TheCloud
 from cloud.api.floods import count_failure, spend
 from cloud.api.limits import Limited
 from cloud.api.problems import answers, problem
-from cloud.operations.opening import Arrived, Unverified, UnverifiedReason, open_requests
-from cloud.operations.pos import SignedReply, Unanswered, answer_batch
+from cloud.operations.till.opening import Arrived, Unverified, UnverifiedReason, open_requests
+from cloud.operations.till.pos import SignedReply, Unanswered, answer_batch
 from protocol.encoding import from_base64url
 from protocol.messages import UNREADABLE
 

@@ -9,7 +9,7 @@ from cloud.api.approvals import Approver, Reason
 from cloud.api.context import TheCloud
 from cloud.api.forms import Body, Currency, Key, MoneyView, Slug
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.refund_sale import Asked, SaleRefunded, refund_sale
+from cloud.operations.desk.refund_sale import Asked, SaleRefunded, refund_sale
 from cloud.operations.refusals import Refusal
 from protocol.ids import DeviceId, IdempotencyKey
 from protocol.money import CENTS_MAX, Money

@@ -11,15 +11,15 @@ from cloud.api.approvals import Approver, Reason
 from cloud.api.context import TheCloud
 from cloud.api.forms import Body, Cursor, Key, Limit, MoneyView
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.end_review import Ending, end_review
-from cloud.operations.order_refusals import UNKNOWN_CURSOR
-from cloud.operations.refusals import Refusal
-from cloud.operations.review_list import (
+from cloud.operations.desk.end_review import Ending, end_review
+from cloud.operations.desk.review_list import (
     ReviewEntry,
     ReviewState,
     find_review,
     list_reviews,
 )
+from cloud.operations.orders.order_refusals import UNKNOWN_CURSOR
+from cloud.operations.refusals import Refusal
 from protocol.ids import IdempotencyKey
 
 router = APIRouter(prefix="/v1/console/reviews", tags=["console"])

@@ -12,9 +12,9 @@ from cloud.api.floods import count_failure, spend
 from cloud.api.forms import Body, Email, Totp
 from cloud.api.limits import Limited
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.one_time_codes import CODE_VALID, send_code
+from cloud.operations.people.one_time_codes import CODE_VALID, send_code
+from cloud.operations.people.sign_in_attendee import exchange_link, sign_in_with_code, sign_out
 from cloud.operations.refusals import Refusal
-from cloud.operations.sign_in_attendee import exchange_link, sign_in_with_code, sign_out
 
 router = APIRouter(prefix="/v1", tags=["sign-in"])
 

@@ -13,9 +13,9 @@ from cloud.api.context import TheCloud
 from cloud.api.etags import ETAGGED, IfNoneMatch, answer_once
 from cloud.api.forms import Body, Cursor, Limit, MoneyView, SlugInPath
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.check_ticket import Verdict, check_ticket
-from cloud.operations.order_refusals import UNKNOWN_CURSOR
-from cloud.operations.read_sale import (
+from cloud.operations.orders.check_ticket import Verdict, check_ticket
+from cloud.operations.orders.order_refusals import UNKNOWN_CURSOR
+from cloud.operations.orders.read_sale import (
     EventOnSale,
     TicketOnSale,
     find_event_on_sale,

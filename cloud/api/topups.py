@@ -12,9 +12,9 @@ from cloud.api.access import SignedInAttendee
 from cloud.api.context import TheCloud
 from cloud.api.forms import Currency, Cursor, Key, Limit, MoneyView, Slug
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.card_payments import Payment, PaymentState
+from cloud.operations.cards.card_payments import Payment, PaymentState
+from cloud.operations.cards.top_up import find_payment, list_payments, start_top_up
 from cloud.operations.refusals import Code, Refusal
-from cloud.operations.top_up import find_payment, list_payments, start_top_up
 from protocol.ids import EventId, IdempotencyKey
 from protocol.money import Money
 

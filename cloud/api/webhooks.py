@@ -12,12 +12,12 @@ from cloud.api.context import Cloud, TheCloud
 from cloud.api.floods import count_failure
 from cloud.api.limits import Limited
 from cloud.api.problems import ProblemError, answers, problem
-from cloud.operations.card_events import (
+from cloud.operations.cards.card_events import (
     record_refused_webhook,
     record_unconcerning_webhook,
     take_provider_event,
 )
-from cloud.operations.card_payments import WebhookOutcome
+from cloud.operations.cards.card_payments import WebhookOutcome
 from cloud.operations.refusals import Code, Refusal
 from cloud.payments import built_in, stripe_webhooks
 from cloud.payments.delivery import SIGNATURE_HEADER

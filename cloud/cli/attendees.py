@@ -25,7 +25,7 @@ def add_attendee(
 ) -> None:
     """Print a sign-in link that works once; a known address gets a new link."""
     from cloud.clock import utc_clock
-    from cloud.operations.sign_in_attendee import invite
+    from cloud.operations.people.sign_in_attendee import invite
 
     with faults_told(), open_database(config, state) as (database, settings):
         invitation = invite(database, email, actor="system:console", now=utc_clock())

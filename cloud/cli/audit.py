@@ -180,7 +180,7 @@ def begin_epoch_command(
 
     from cloud.clock import utc_clock
     from cloud.keys import KeyRing
-    from cloud.operations.begin_epoch import begin_new_epoch
+    from cloud.operations.proof.begin_epoch import begin_new_epoch
     from protocol.checkpoint import read_checkpoint
 
     if not 1 <= len(reason) <= 200:

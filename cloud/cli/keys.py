@@ -50,8 +50,8 @@ def prepare(name: Name, config: Config = None, state: State = None) -> None:
     """Make the key that will sign, and put it into every appliance's next policy."""
     from cloud.clock import utc_clock
     from cloud.keys import KeyRing
+    from cloud.operations.fleet.rotate_keys import prepare_key
     from cloud.operations.refusals import Refusal
-    from cloud.operations.rotate_keys import prepare_key
 
     with faults_told(), open_database(config, state) as (database, settings):
         keys = KeyRing(settings.keys_folder)
@@ -74,8 +74,8 @@ def activate(
     one after the other: each signs with the keys it found when it started."""
     from cloud.clock import utc_clock
     from cloud.keys import KeyRing
+    from cloud.operations.fleet.rotate_keys import activate_key
     from cloud.operations.refusals import Refusal
-    from cloud.operations.rotate_keys import activate_key
 
     with faults_told(), open_database(config, state) as (database, settings):
         keys = KeyRing(settings.keys_folder)

@@ -36,7 +36,7 @@ def add(
 ) -> None:
     """Enter somebody; prints their invitation, which is sent to them too and works once."""
     from cloud.clock import utc_clock
-    from cloud.operations.console_people import add_person
+    from cloud.operations.people.console_people import add_person
     from cloud.operations.refusals import Refusal
     from protocol.ids import is_slug
 
@@ -63,7 +63,7 @@ def add(
 def list_command(config: Config = None, state: State = None, as_json: AsJson = False) -> None:
     """Everybody, what they may do, and whether they ever signed in."""
     from cloud.clock import utc_clock
-    from cloud.operations.console_people import list_people
+    from cloud.operations.people.console_people import list_people
 
     with faults_told(), open_database(config, state) as (database, _):
         people = list_people(database, utc_clock())
@@ -101,7 +101,7 @@ def grant_command(
 ) -> None:
     """Let somebody do something, from their next request on."""
     from cloud.clock import utc_clock
-    from cloud.operations.console_people import grant_role
+    from cloud.operations.people.console_people import grant_role
     from cloud.operations.refusals import Refusal
 
     with faults_told(), open_database(config, state) as (database, _):
@@ -124,7 +124,7 @@ def revoke_command(
 ) -> None:
     """End a grant, from their next request on."""
     from cloud.clock import utc_clock
-    from cloud.operations.console_people import revoke_grant
+    from cloud.operations.people.console_people import revoke_grant
 
     with faults_told(), open_database(config, state) as (database, _):
         grant = _grant(role, event, stall)
@@ -138,7 +138,7 @@ def revoke_command(
 def disable_command(name: Name, config: Config = None, state: State = None) -> None:
     """End everything of theirs at once, for good: sessions, invitations, signing in."""
     from cloud.clock import utc_clock
-    from cloud.operations.console_people import disable_person
+    from cloud.operations.people.console_people import disable_person
 
     with faults_told(), open_database(config, state) as (database, _):
         refusal = disable_person(database, name, actor=_ACTOR, now=utc_clock())
@@ -153,7 +153,7 @@ def new_link(
 ) -> None:
     """A new invitation for whoever lost a password or a second factor."""
     from cloud.clock import utc_clock
-    from cloud.operations.console_people import renew_invitation
+    from cloud.operations.people.console_people import renew_invitation
     from cloud.operations.refusals import Refusal
 
     with faults_told(), open_database(config, state) as (database, settings):

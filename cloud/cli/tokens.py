@@ -27,8 +27,8 @@ def create_token(
 ) -> None:
     """A new access token, printed this once and kept as a hash."""
     from cloud.clock import utc_clock
-    from cloud.operations.access_tokens import create_token
-    from cloud.operations.console_people import refuse_scope
+    from cloud.operations.people.access_tokens import create_token
+    from cloud.operations.people.console_people import refuse_scope
     from protocol.ids import EventId, StallId
 
     event_id = None if event is None else EventId(event)
@@ -49,7 +49,7 @@ def create_token(
 def list_command(config: Config = None, state: State = None, as_json: AsJson = False) -> None:
     """Whose tokens there are, what for, and until when; the tokens themselves are not kept."""
     from cloud.clock import utc_clock
-    from cloud.operations.access_tokens import list_tokens
+    from cloud.operations.people.access_tokens import list_tokens
 
     with faults_told(), open_database(config, state) as (database, _):
         found, now = list_tokens(database), utc_clock()
@@ -86,7 +86,7 @@ def revoke_token(
 ) -> None:
     """End every token of this name, at once."""
     from cloud.clock import utc_clock
-    from cloud.operations.access_tokens import revoke_tokens
+    from cloud.operations.people.access_tokens import revoke_tokens
 
     with faults_told(), open_database(config, state) as (database, _):
         ended = revoke_tokens(database, role, name, utc_clock())

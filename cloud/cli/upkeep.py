@@ -52,7 +52,7 @@ def migrate_command(
 def reconcile(config: Config = None, state: State = None, as_json: AsJson = False) -> None:
     """Prove the books: each balance is the sum of its transactions, what came in is there or went
     out, payments, orders and cash-outs were posted. Exit 1 and name what differs."""
-    from cloud.operations.reconcile import reconcile
+    from cloud.operations.proof.reconcile import reconcile
 
     with faults_told(), open_database(config, state) as (database, _):
         found = reconcile(database)

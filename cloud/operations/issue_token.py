@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Executable, Row, String, Uuid, exists, litera
 from sqlalchemy.sql.selectable import FromClause
 
 from cloud.keys import KeyRing
+from cloud.operations.people.sign_in_attendee import Attendee
 from cloud.operations.refusals import Code, Refusal
-from cloud.operations.sign_in_attendee import Attendee
 from cloud.store.database import Database
 from cloud.store.rows import BatchStatement
 from cloud.store.tables import cash_outs, credit_wallets, events

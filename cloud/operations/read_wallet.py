@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Executable, Integer, Select, Uuid, literal_co
 from sqlalchemy.sql.functions import coalesce
 from sqlalchemy.sql.selectable import FromClause
 
-from cloud.operations.sign_in_attendee import Attendee
+from cloud.operations.people.sign_in_attendee import Attendee
 from cloud.store.database import Database
 from cloud.store.rows import BatchStatement
 from cloud.store.tables import credit_transactions, credit_wallets, events, stalls

@@ -11,8 +11,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.metrics import POS_EXPIRED, POS_REPLIES
-from cloud.operations.opening import Arrived, Opened, open_requests
-from cloud.operations.pos import (
+from cloud.operations.till.opening import Arrived, Opened, open_requests
+from cloud.operations.till.pos import (
     Desk,
     SignedReply,
     answer_alone,

@@ -20,8 +20,8 @@ from uuid_utils.compat import uuid7
 
 from cloud.access.pins import hash_pin
 from cloud.keys import KeyRing
-from cloud.operations.opening import Arrived
-from cloud.operations.pos import Answer, Desk, SignedReply, answer_batch
+from cloud.operations.till.opening import Arrived
+from cloud.operations.till.pos import Answer, Desk, SignedReply, answer_batch
 from cloud.store.database import Database, NotMigratedError, migrate
 from cloud.store.locks import lock_devices
 from cloud.store.records import await_tree

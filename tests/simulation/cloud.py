@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from cloud.ledger.decisions import Decision, Flag
-from cloud.ledger.facts import CheckedQr, KeyState, KnownKey, Presented, StaffSession
+from cloud.ledger.facts import BatchRequest, CheckedQr, KeyState, KnownKey, Presented, StaffSession
 from protocol import wallet_qr
 from protocol.encoding import from_base64url
 from protocol.ids import DeviceId, EventId, SessionId, StaffId, StallId
@@ -156,7 +156,7 @@ class Cloud:
 
     def _present(self, opened: _Opened) -> Presented:
         request = opened.request
-        assert not isinstance(request, SignIn), "a sign-in runs alone"
+        assert isinstance(request, BatchRequest), "it runs alone"
         qr = digest = None
         if isinstance(request, Deduct):
             qr = self._check_qr(request.wallet_qr)

@@ -9,8 +9,8 @@ from pyotp import parse_uri
 from sqlalchemy import select
 
 from cloud.access.roles import Grant, Role
-from cloud.operations.access_tokens import create_token
-from cloud.operations.console_people import add_person
+from cloud.operations.people.access_tokens import create_token
+from cloud.operations.people.console_people import add_person
 from cloud.operations.refusals import Refusal
 from cloud.store.letters import read_letter
 from cloud.store.tables import letters

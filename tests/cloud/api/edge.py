@@ -23,8 +23,8 @@ from cloud.access.roles import Role
 from cloud.api.app import make_app
 from cloud.api.changes import WalletChanges
 from cloud.api.context import Cloud
-from cloud.operations.access_tokens import create_token
-from cloud.operations.sign_in_attendee import invite
+from cloud.operations.people.access_tokens import create_token
+from cloud.operations.people.sign_in_attendee import invite
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.provider import CardProvider
 from tests.cloud.floor import Floor, Guest

@@ -37,7 +37,7 @@ from cloud.access.pace import Pace
 from cloud.access.roles import Role
 from cloud.api.app import make_app
 from cloud.api.limits import Limits
-from cloud.operations.access_tokens import create_token
+from cloud.operations.people.access_tokens import create_token
 from cloud.settings import LimitSettings
 from cloud.store.tables import (
     approvals,

@@ -20,10 +20,10 @@ from cloud.access.pace import Pace
 from cloud.access.roles import Grant, Role
 from cloud.api.app import make_app
 from cloud.api.limits import Limits
-from cloud.operations.access_tokens import revoke_tokens
-from cloud.operations.console_people import add_person
-from cloud.operations.console_sessions import begin_session
-from cloud.operations.sign_in_attendee import exchange_link, invite, sign_out
+from cloud.operations.people.access_tokens import revoke_tokens
+from cloud.operations.people.console_people import add_person
+from cloud.operations.people.console_sessions import begin_session
+from cloud.operations.people.sign_in_attendee import exchange_link, invite, sign_out
 from cloud.settings import LimitSettings
 from cloud.store.tables import events, stalls
 from protocol.ids import EventId, StallId

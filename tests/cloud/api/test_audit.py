@@ -8,8 +8,8 @@ from uuid_utils.compat import uuid7
 
 from cloud.access.roles import Role
 from cloud.audit.proofs import NotProven, Proven, check
-from cloud.operations.access_tokens import create_token
-from cloud.operations.sequence_records import sequence_records
+from cloud.operations.people.access_tokens import create_token
+from cloud.operations.proof.sequence_records import sequence_records
 from tests.cloud.api.edge import Edge
 
 

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import select, update
 
 from cloud.api.app import make_app
-from cloud.operations.cash_out_advance import advance_cash_outs
-from cloud.operations.make_card_refunds import make_card_refunds
-from cloud.operations.reconcile import reconcile
+from cloud.operations.cards.make_card_refunds import make_card_refunds
+from cloud.operations.cash_outs.cash_out_advance import advance_cash_outs
+from cloud.operations.proof.reconcile import reconcile
 from cloud.store.tables import card_refunds, cash_outs, events
 from protocol.wallet_qr import peek
 from tests.cloud.api.edge import Attendee, Edge, serving

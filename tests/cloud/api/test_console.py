@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from cloud.access.roles import Grant, Role
 from cloud.api.access import console_cookie_name
-from cloud.operations.console_people import renew_invitation
+from cloud.operations.people.console_people import renew_invitation
 from cloud.store.tables import console_sessions, metadata
 from protocol.ids import EventId
 from tests.cloud.api.crowd import (
@@ -290,7 +290,7 @@ def test_nobody_grants_themselves_anything_by_any_means(edge: Edge) -> None:
     ana = enter(edge, "ana", ADMIN)
     own = _grant(edge, ana, "ana", {"role": "finance"})
     assert (own.status_code, own.json()["code"]) == (403, "not_allowed")
-    from cloud.operations.access_tokens import create_token
+    from cloud.operations.people.access_tokens import create_token
 
     made = create_token(edge.floor.database, Role.ADMIN, "ana", None, edge.floor.now())
     by_token = edge.http.post(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cloud.access.roles import Role
-from cloud.operations.access_tokens import create_token
+from cloud.operations.people.access_tokens import create_token
 from protocol.ids import EventId
 from protocol.messages import UnderReview
 from tests.cloud.api.edge import Edge

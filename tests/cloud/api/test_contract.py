@@ -136,7 +136,7 @@ def test_the_guide_explains_every_code_and_no_other(document: Any) -> None:
 
 def _webhook_codes() -> dict[str, tuple[str, str, str]]:
     """Of what is never believed: webhooks, and requests that no appliance signed."""
-    from cloud.operations.opening import UnverifiedReason
+    from cloud.operations.till.opening import UnverifiedReason
     from cloud.payments.provider import WebhookRefusal
 
     named = {each.value for each in UnverifiedReason} | {each.value for each in WebhookRefusal}
@@ -144,7 +144,7 @@ def _webhook_codes() -> dict[str, tuple[str, str, str]]:
 
 
 def test_the_guide_explains_why_a_signed_request_is_not_believed() -> None:
-    from cloud.operations.opening import UnverifiedReason
+    from cloud.operations.till.opening import UnverifiedReason
     from cloud.payments.provider import WebhookRefusal
 
     named = {each.value for each in UnverifiedReason} | {each.value for each in WebhookRefusal}

@@ -16,7 +16,7 @@ from uuid_utils import uuid7
 from cloud.access.pace import Pace
 from cloud.api.app import make_app
 from cloud.api.limits import Limits
-from cloud.operations.limited import is_worth_a_record
+from cloud.operations.people.limited import is_worth_a_record
 from cloud.settings import LimitSettings, SettingsError, read_settings
 from protocol.encoding import to_base64url
 from protocol.ids import DeviceId

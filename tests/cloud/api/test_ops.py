@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import select
 
 from cloud.access.roles import Role
-from cloud.operations.access_tokens import create_token, revoke_tokens
+from cloud.operations.people.access_tokens import create_token, revoke_tokens
 from cloud.store.tables import badges, device_certificates, metadata, policies
 from protocol.ids import DeviceId, EventId
 from protocol.messages import Approved, Declined, Reason, SignedIn

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import update
 
 from cloud.access.roles import Role
-from cloud.operations.access_tokens import create_token
-from cloud.operations.close_orders import close_expired_orders
-from cloud.operations.make_card_refunds import make_card_refunds
+from cloud.operations.cards.make_card_refunds import make_card_refunds
+from cloud.operations.orders.close_orders import close_expired_orders
+from cloud.operations.people.access_tokens import create_token
 from cloud.store.tables import users
 from protocol.ids import EventId
 from tests.cloud.api.crowd import post as letters_to

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from cloud.operations.tries import forget_old_secrets
+from cloud.operations.people.tries import forget_old_secrets
 from cloud.store.tables import attendee_sessions, metadata, one_time_codes, secret_tries, users
 from tests.cloud.api.crowd import (
     ask_code,

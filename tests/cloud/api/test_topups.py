@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from cloud.operations.make_card_refunds import make_card_refunds
-from cloud.operations.poll_payments import poll_payments
+from cloud.operations.cards.make_card_refunds import make_card_refunds
+from cloud.operations.cards.poll_payments import poll_payments
 from cloud.payments.built_in import DECLINED_CARD, DISPUTED_CARD
 from cloud.payments.delivery import WebhookDelivery
 from cloud.payments.webhook_signature import sign_webhook

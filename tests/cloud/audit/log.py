@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select, text
 from cloud.audit.kept import read_kept
 from cloud.audit.sequencer import Drained
 from cloud.audit.verify import Fault, Verdict, verify
-from cloud.operations.sequence_records import sequence_records
+from cloud.operations.proof.sequence_records import sequence_records
 from cloud.store.tables import audit_leaves, audit_pending
 from tests.cloud.floor import Floor, Guest, Till
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, insert, select, update
 from uuid_utils.compat import uuid7
 
 from cloud.ledger.postings import post, purchase
-from cloud.operations.reconcile import reconcile
+from cloud.operations.proof.reconcile import reconcile
 from cloud.store.locks import lock_wallets
 from cloud.store.postings import freeze_wallet, write_postings
 from cloud.store.tables import (

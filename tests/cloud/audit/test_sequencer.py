@@ -15,8 +15,8 @@ from cloud.audit import sequencer
 from cloud.audit.kept import HISTORY, keep, read_kept
 from cloud.audit.sequencer import Busy, DamagedTreeError, Drained, RolledBack, drain
 from cloud.audit.verify import Fault
-from cloud.operations.begin_epoch import begin_new_epoch
-from cloud.operations.sequence_records import (
+from cloud.operations.proof.begin_epoch import begin_new_epoch
+from cloud.operations.proof.sequence_records import (
     NewestCheckpoint,
     SequencerThread,
     sequence_records,

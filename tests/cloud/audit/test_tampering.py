@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from cloud.audit.leaves import LeafKind, find_rows, leaf_of
 from cloud.audit.merkle import Frontier
 from cloud.audit.verify import Fault
-from cloud.operations.reconcile import reconcile
+from cloud.operations.proof.reconcile import reconcile
 from cloud.store.tables import (
     audit_checkpoints,
     audit_epochs,

@@ -9,17 +9,17 @@ from uuid import UUID
 
 from sqlalchemy import func, insert, select, update
 
-from cloud.operations.card_events import take_provider_event
-from cloud.operations.card_payments import WebhookOutcome
-from cloud.operations.check_ticket import TicketCheck, check_ticket
-from cloud.operations.checkout import Basket, PlacedOrder, Shop, place_order
-from cloud.operations.close_orders import cancel_order, close_expired_orders
-from cloud.operations.make_card_refunds import make_card_refunds
-from cloud.operations.read_orders import Order, find_order
-from cloud.operations.reconcile import reconcile
-from cloud.operations.refund_order import OrderRefunded, refund_order
+from cloud.operations.cards.card_events import take_provider_event
+from cloud.operations.cards.card_payments import WebhookOutcome
+from cloud.operations.cards.make_card_refunds import make_card_refunds
+from cloud.operations.orders.check_ticket import TicketCheck, check_ticket
+from cloud.operations.orders.checkout import Basket, PlacedOrder, Shop, place_order
+from cloud.operations.orders.close_orders import cancel_order, close_expired_orders
+from cloud.operations.orders.read_orders import Order, find_order
+from cloud.operations.orders.refund_order import OrderRefunded, refund_order
+from cloud.operations.people.sign_in_attendee import Attendee
+from cloud.operations.proof.reconcile import reconcile
 from cloud.operations.refusals import Refusal
-from cloud.operations.sign_in_attendee import Attendee
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.provider import (
     Checkout,

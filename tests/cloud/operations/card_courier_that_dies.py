@@ -6,7 +6,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from cloud.operations.make_card_refunds import make_card_refunds
+from cloud.operations.cards.make_card_refunds import make_card_refunds
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.provider import RefundRequest, RefundStatus
 from cloud.store.database import Database

@@ -8,14 +8,14 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from cloud.operations.card_events import take_provider_event
-from cloud.operations.card_payments import Payment, PaymentState, WebhookOutcome, lock_payment
-from cloud.operations.card_refunds import RefundReason, ask_card_refund
-from cloud.operations.make_card_refunds import make_card_refunds
-from cloud.operations.poll_payments import poll_payments
+from cloud.operations.cards.card_events import take_provider_event
+from cloud.operations.cards.card_payments import Payment, PaymentState, WebhookOutcome, lock_payment
+from cloud.operations.cards.card_refunds import RefundReason, ask_card_refund
+from cloud.operations.cards.make_card_refunds import make_card_refunds
+from cloud.operations.cards.poll_payments import poll_payments
+from cloud.operations.cards.top_up import start_top_up
+from cloud.operations.people.sign_in_attendee import Attendee
 from cloud.operations.refusals import Refusal
-from cloud.operations.sign_in_attendee import Attendee
-from cloud.operations.top_up import start_top_up
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.provider import (
     CardProvider,

@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from cloud.access.roles import Grant, Holder, Role
-from cloud.operations.decide_approval import decide_approval
-from cloud.operations.end_review import Ending, end_review
-from cloud.operations.refund_sale import refund_sale
+from cloud.operations.desk.decide_approval import decide_approval
+from cloud.operations.desk.end_review import Ending, end_review
+from cloud.operations.desk.refund_sale import refund_sale
 from cloud.operations.refusals import Code, Refusal
 from protocol.ids import DeviceId, EventId, IdempotencyKey
 from protocol.messages import Deduct, OfflineAcceptance

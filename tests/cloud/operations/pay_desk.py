@@ -8,15 +8,15 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from cloud.operations.card_events import take_provider_event
-from cloud.operations.cash_out import ask_cash_out, withdraw_cash_out
-from cloud.operations.cash_out_advance import advance_cash_outs
-from cloud.operations.make_card_refunds import make_card_refunds
-from cloud.operations.read_cash_outs import CashOut, find_cash_out
-from cloud.operations.reconcile import reconcile
+from cloud.operations.cards.card_events import take_provider_event
+from cloud.operations.cards.make_card_refunds import make_card_refunds
+from cloud.operations.cards.top_up import Payment, start_top_up
+from cloud.operations.cash_outs.cash_out import ask_cash_out, withdraw_cash_out
+from cloud.operations.cash_outs.cash_out_advance import advance_cash_outs
+from cloud.operations.cash_outs.read_cash_outs import CashOut, find_cash_out
+from cloud.operations.people.sign_in_attendee import Attendee
+from cloud.operations.proof.reconcile import reconcile
 from cloud.operations.refusals import Refusal
-from cloud.operations.sign_in_attendee import Attendee
-from cloud.operations.top_up import Payment, start_top_up
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.provider import ProviderEvent, ProviderUnreachableError
 from cloud.store.tables import (

@@ -5,9 +5,9 @@ from typing import Any
 
 from cloud.access.roles import Holder
 from cloud.ledger.postings import Direction, Wallet
-from cloud.operations.adjust_wallet import Adjusted, Adjustment, adjust_wallet, set_offline_use
-from cloud.operations.decide_approval import list_approvals
-from cloud.operations.refund_sale import Asked
+from cloud.operations.desk.adjust_wallet import Adjusted, Adjustment, adjust_wallet, set_offline_use
+from cloud.operations.desk.decide_approval import list_approvals
+from cloud.operations.desk.refund_sale import Asked
 from cloud.operations.refusals import Code
 from protocol.ids import EventId, IdempotencyKey, UserId
 from protocol.money import Money

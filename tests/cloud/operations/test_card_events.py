@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import insert, update
 
-from cloud.operations.card_payments import PaymentState, WebhookOutcome
+from cloud.operations.cards.card_payments import PaymentState, WebhookOutcome
 from cloud.operations.refusals import Refusal
 from cloud.payments.built_in import DISPUTED_CARD
 from cloud.payments.provider import EventKind

@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from cloud.operations.card_payments import PAGE_VALID, PaymentState, WebhookOutcome
+from cloud.operations.cards.card_payments import PAGE_VALID, PaymentState, WebhookOutcome
 from cloud.operations.refusals import Refusal
 from cloud.payments.patience import poll_again_after, try_again_after
 from cloud.payments.provider import ProviderUnreachableError

@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import select
 from uuid_utils.compat import uuid7
 
-from cloud.operations import make_card_refunds as making
-from cloud.operations.card_payments import PaymentState, WebhookOutcome, lock_payment
-from cloud.operations.card_refunds import RefundReason, refundable_in_cents
-from cloud.operations.cash_out import ask_cash_out
-from cloud.operations.cash_out_advance import advance_cash_outs
-from cloud.operations.read_cash_outs import CashOut
-from cloud.operations.sign_in_attendee import Attendee
+from cloud.operations.cards import make_card_refunds as making
+from cloud.operations.cards.card_payments import PaymentState, WebhookOutcome, lock_payment
+from cloud.operations.cards.card_refunds import RefundReason, refundable_in_cents
+from cloud.operations.cash_outs.cash_out import ask_cash_out
+from cloud.operations.cash_outs.cash_out_advance import advance_cash_outs
+from cloud.operations.cash_outs.read_cash_outs import CashOut
+from cloud.operations.people.sign_in_attendee import Attendee
 from cloud.payments.built_in import REFUNDS_FAIL_CARD, REFUNDS_WAIT_CARD
 from cloud.payments.provider import EventKind, ProviderUnreachableError
 from cloud.store.tables import cash_outs, events

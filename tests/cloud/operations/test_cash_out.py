@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import insert, update
 from uuid_utils.compat import uuid7
 
-from cloud.operations.card_refunds import CardRefundState
-from cloud.operations.read_cash_outs import CashOut, CashOutState, list_cash_outs
+from cloud.operations.cards.card_refunds import CardRefundState
+from cloud.operations.cash_outs.read_cash_outs import CashOut, CashOutState, list_cash_outs
+from cloud.operations.people.sign_in_attendee import Attendee
 from cloud.operations.refusals import Code, Refusal
-from cloud.operations.sign_in_attendee import Attendee
 from cloud.payments.built_in import REFUNDS_FAIL_CARD, REFUNDS_WAIT_CARD
 from cloud.store.tables import credit_transactions, credit_wallets, devices, events
 from protocol.ids import PayerId, UserId

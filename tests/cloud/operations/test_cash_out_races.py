@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, update
 
-from cloud.operations.read_cash_outs import CashOut, CashOutState
+from cloud.operations.cash_outs.read_cash_outs import CashOut, CashOutState
 from cloud.operations.refusals import Refusal
 from cloud.payments.built_in import REFUNDS_FAIL_CARD
 from cloud.store.database import CommitUnknownError

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from cloud.operations import pos
-from cloud.operations.opening import Arrived
-from cloud.operations.pos import SignedReply, Unanswered
+from cloud.operations.till import pos
+from cloud.operations.till.opening import Arrived
+from cloud.operations.till.pos import SignedReply, Unanswered
 from cloud.store.database import CommitUnknownError, Database
 from cloud.store.locks import lock_devices
 from protocol.messages import Approved, Declined, Reason

@@ -3,7 +3,7 @@ from datetime import timedelta
 from sqlalchemy import insert, update
 from uuid_utils.compat import uuid7
 
-from cloud.operations.figures import Figures, read_figures
+from cloud.operations.proof.figures import Figures, read_figures
 from cloud.store.tables import audit_pending, devices, letters
 from tests.cloud.floor import Floor
 

@@ -3,10 +3,10 @@ from collections import Counter
 import pytest
 from sqlalchemy import delete, select, update
 
-from cloud.operations.card_payments import WebhookOutcome
-from cloud.operations.check_ticket import Verdict
-from cloud.operations.checkout import Basket, PlacedOrder, Shop, place_order
-from cloud.operations.refund_order import OrderRefunded
+from cloud.operations.cards.card_payments import WebhookOutcome
+from cloud.operations.orders.check_ticket import Verdict
+from cloud.operations.orders.checkout import Basket, PlacedOrder, Shop, place_order
+from cloud.operations.orders.refund_order import OrderRefunded
 from cloud.operations.refusals import Code, Refusal
 from cloud.payments.built_in import DECLINED_CARD
 from cloud.store.tables import events, ticket_types, tickets

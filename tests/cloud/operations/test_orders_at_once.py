@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from cloud.operations.apply_event import Applied, apply_event, find_event
-from cloud.operations.checkout import PlacedOrder
+from cloud.operations.fleet.apply_event import Applied, apply_event, find_event
+from cloud.operations.orders.checkout import PlacedOrder
 from cloud.operations.refusals import Code, Refusal
 from cloud.payments.built_in import DECLINED_CARD
 from cloud.payments.provider import ProviderUnreachableError

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Connection, update
 
-from cloud.operations.card_events import take_provider_event
-from cloud.operations.checkout import PlacedOrder
-from cloud.operations.close_orders import close_expired_orders
+from cloud.operations.cards.card_events import take_provider_event
+from cloud.operations.orders.checkout import PlacedOrder
+from cloud.operations.orders.close_orders import close_expired_orders
 from cloud.operations.refusals import Code, Refusal
 from cloud.payments.provider import (
     Checkout,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from cloud.operations.opening import Arrived
-from cloud.operations.pos import SignedReply, answer_batch
+from cloud.operations.till.opening import Arrived
+from cloud.operations.till.pos import SignedReply, answer_batch
 from cloud.store.tables import devices, policies, staff_assignments
 from protocol.messages import (
     ApprovalGranted,

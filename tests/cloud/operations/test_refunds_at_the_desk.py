@@ -8,8 +8,8 @@ from sqlalchemy.exc import IntegrityError
 
 from cloud.access.roles import Grant, Holder, Role
 from cloud.ledger.facts import ApprovalState
-from cloud.operations.decide_approval import list_approvals
-from cloud.operations.refund_sale import Asked, SaleRefunded
+from cloud.operations.desk.decide_approval import list_approvals
+from cloud.operations.desk.refund_sale import Asked, SaleRefunded
 from cloud.operations.refusals import Code
 from cloud.store.tables import approvals
 from protocol.messages import ApprovalGranted, Declined, Reason, Refunded

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import delete, update
 from uuid_utils.compat import uuid7
 
-from cloud.operations.opening import Arrived, Unverified, UnverifiedReason
-from cloud.operations.pos import SignedReply
+from cloud.operations.till.opening import Arrived, Unverified, UnverifiedReason
+from cloud.operations.till.pos import SignedReply
 from cloud.store.tables import (
     device_certificates,
     devices,

@@ -14,11 +14,11 @@ from sqlalchemy import update
 from sqlalchemy.engine import make_url
 
 from cloud.keys import KeyRing
-from cloud.operations.end_review import Ending
-from cloud.operations.opening import Arrived
-from cloud.operations.pos import SignedReply
+from cloud.operations.desk.end_review import Ending
+from cloud.operations.proof.restore import VERSIONS_SKIPPED, Restored, note_restore
 from cloud.operations.refusals import Refusal
-from cloud.operations.restore import VERSIONS_SKIPPED, Restored, note_restore
+from cloud.operations.till.opening import Arrived
+from cloud.operations.till.pos import SignedReply
 from cloud.store.tables import devices
 from protocol.messages import (
     Approved,

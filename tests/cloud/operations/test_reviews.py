@@ -7,16 +7,16 @@ import pytest
 from sqlalchemy import insert
 
 from cloud.access.roles import Grant, Holder, Role
-from cloud.operations.end_review import Ending
-from cloud.operations.refusals import Code
-from cloud.operations.register_device import revoke_device
-from cloud.operations.review_list import (
+from cloud.operations.desk.end_review import Ending
+from cloud.operations.desk.review_list import (
     ReviewEntry,
     ReviewState,
     find_review,
     list_reviews,
 )
-from cloud.operations.review_unsettled import review_unsettled
+from cloud.operations.desk.review_unsettled import review_unsettled
+from cloud.operations.fleet.register_device import revoke_device
+from cloud.operations.refusals import Code
 from cloud.store.tables import events
 from protocol.messages import (
     Approved,

@@ -5,8 +5,8 @@ from pathlib import Path
 from sqlalchemy import select, update
 
 from cloud.keys import KeyRing
+from cloud.operations.fleet.rotate_keys import Activated, Prepared, activate_key, prepare_key
 from cloud.operations.refusals import Code, Refusal
-from cloud.operations.rotate_keys import Activated, Prepared, activate_key, prepare_key
 from cloud.store.tables import devices, policies
 from protocol.messages import Approved
 from protocol.policy import Policy, find, open_policy

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert
 
 from cloud.access.roles import Role
-from cloud.operations.access_tokens import create_token
+from cloud.operations.people.access_tokens import create_token
 from cloud.store.tables import events
 from protocol.ids import EventId, StallId
 from tests.cloud.api.edge import Edge

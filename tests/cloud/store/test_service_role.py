@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from cloud.operations.sequence_records import sequence_records
+from cloud.operations.proof.sequence_records import sequence_records
 from cloud.store.database import Database, migrate
 from cloud.store.service_role import ALL_APPEND_ONLY, RoleRefusedError, grant_service_role
 from tests.cloud.floor import Floor

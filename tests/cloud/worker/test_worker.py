@@ -13,8 +13,8 @@ from paho.mqtt.properties import Properties
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import TimeoutError as StarvedError
 
-from cloud.operations.opening import Opened
-from cloud.operations.pos import Desk, SignedReply, Unanswered, answer_alone
+from cloud.operations.till.opening import Opened
+from cloud.operations.till.pos import Desk, SignedReply, Unanswered, answer_alone
 from cloud.store.policy_post import Letter, read_all_active
 from cloud.store.tables import devices, policies, spent_tokens
 from cloud.worker.mqtt5 import Message

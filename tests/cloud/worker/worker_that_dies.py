@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cloud.keys import KeyRing
-from cloud.operations.pos import Desk, SignedReply
+from cloud.operations.till.pos import Desk, SignedReply
 from cloud.store.database import Database
 from cloud.worker.worker import Worker
 from tests.cloud.wire import Line

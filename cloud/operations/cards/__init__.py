@@ -1,0 +1,1 @@
+"""Card payments: rows first, then the provider, and each of its words once."""

@@ -1,0 +1,1 @@
+"""Unspent Credits on their way back to the cards they came from."""

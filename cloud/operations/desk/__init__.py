@@ -1,0 +1,1 @@
+"""People at the console decide: refunds, adjustments, approvals, the review list."""

@@ -1,0 +1,1 @@
+"""Events, appliances, staff, policies and keys: what ops set up."""

@@ -1,0 +1,385 @@
+"""Appliances: known by their certificate, put at a stall, moved, revoked."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import Connection, Row, select, update
+
+from cloud.keys import KeyRing
+from cloud.operations.fleet.issue_policy import issue_policy
+from cloud.operations.refusals import Code, Refusal
+from cloud.operations.rows import insert_if_new
+from cloud.store.database import Database
+from cloud.store.keeping import AuditRow, write_audit_records
+from cloud.store.locks import lock_devices
+from cloud.store.tables import device_certificates, devices, policies, staff_sessions, stalls
+from cloud.store.unsettled import review_unsettled_of
+from protocol.encoding import public_key_to_text
+from protocol.ids import DeviceId, EventId, StallId
+from protocol.messages import Reason
+from protocol.signing import thumbprint
+
+PEM_BYTES_MAX: Final = 64 * 1024
+
+Within = frozenset[EventId] | None
+"""The events for which somebody acts; None: every event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What of an appliance's certificate is kept: enough to check what it signs."""
+
+    thumbprint: str
+    spki: str
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An appliance as the people who run the event see it."""
+
+    device_id: DeviceId
+    status: str
+    event_id: EventId | None
+    stall_id: StallId | None
+    policy_version: int
+    policy_acked: int
+    queue: int | None
+    """Messages that wait for a signed answer, by its newest heartbeat."""
+    firmware: str | None
+    printer: str | None
+    last_seen_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    event_id: EventId
+    stall_id: StallId
+
+
+@dataclass(frozen=True, slots=True)
+class SignedPolicy:
+    version: int
+    jws: str
+    issued_at: datetime
+    expires_at: datetime
+    is_published: bool
+
+
+def register_device(
+    database: Database,
+    keys: KeyRing,
+    device_id: DeviceId,
+    certificate_pem: bytes,
+    place: Place | None,
+    *,
+    actor: str,
+    now: datetime,
+    within: Within = None,
+) -> Device | Refusal:
+    """Enter the appliance and its certificate, and put it at a stall where one is named.
+
+    A known appliance gets the certificate besides those it has, as at a renewal. Whoever acts for
+    some events alone says at which of them it stands.
+    """
+    certificate = read_certificate(device_id, certificate_pem, now)
+    if isinstance(certificate, Refusal):
+        return certificate
+    with database.transaction() as connection:
+        lock_devices(connection, [device_id])
+        if not _is_within(within, None if place is None else place.event_id):
+            return _ELSEWHERE
+        if place is not None and not _is_stall(connection, place):
+            return _no_stall(place)
+        is_new = insert_if_new(connection, devices, {"device_id": device_id, "created_at": now})
+        refusal = None if is_new else _refuse_outside(connection, device_id, within)
+        refusal = refusal or _refuse_inactive(connection, device_id)
+        if refusal is not None:
+            return refusal
+        _keep(connection, device_id, certificate)
+        if place is not None:
+            _assign(connection, keys, device_id, place, now)
+        deed = AuditRow(
+            at=now,
+            actor=actor,
+            action="device_registered",
+            outcome="done",
+            subject=certificate.thumbprint,
+            device_id=device_id,
+            event_id=None if place is None else place.event_id,
+        )
+        write_audit_records(connection, [deed])
+        return _read(connection, device_id)
+
+
+def move_device(
+    database: Database,
+    keys: KeyRing,
+    device_id: DeviceId,
+    place: Place,
+    *,
+    actor: str,
+    now: datetime,
+    within: Within = None,
+) -> Device | Refusal:
+    """Put the appliance at another stall; whoever was signed in there signs in again."""
+    with database.transaction() as connection:
+        lock_devices(connection, [device_id])
+        refusal = _refuse_outside(connection, device_id, within)
+        if refusal is not None:
+            return refusal
+        if not _is_within(within, place.event_id):
+            return _ELSEWHERE
+        if not _is_stall(connection, place):
+            return _no_stall(place)
+        refusal = _refuse_inactive(connection, device_id)
+        if refusal is not None:
+            return refusal
+        _assign(connection, keys, device_id, place, now)
+        deed = AuditRow(
+            at=now,
+            actor=actor,
+            action="device_moved",
+            outcome="done",
+            subject=place.stall_id,
+            device_id=device_id,
+            event_id=place.event_id,
+        )
+        write_audit_records(connection, [deed])
+        return _read(connection, device_id)
+
+
+def revoke_device(
+    database: Database,
+    device_id: DeviceId,
+    reason: str,
+    *,
+    actor: str,
+    now: datetime,
+    within: Within = None,
+) -> Device | Refusal:
+    """From the very next transaction on nothing new of this appliance is posted.
+
+    The device's lock is taken alone: a batch that holds it is over, and the next one sees this.
+    """
+    with database.transaction() as connection:
+        lock_devices(connection, [device_id])
+        refusal = _refuse_outside(connection, device_id, within)
+        if refusal is not None:
+            return refusal
+        connection.execute(
+            update(devices)
+            .where(devices.c.device_id == device_id, devices.c.status != "revoked")
+            .values(status="revoked", revoked_at=now)
+        )
+        connection.execute(
+            update(device_certificates)
+            .where(
+                device_certificates.c.device_id == device_id,
+                device_certificates.c.revoked_at.is_(None),
+            )
+            .values(revoked_at=now)
+        )
+        _end_sessions(connection, device_id, now)
+        # Approvals that it never said it knows of: whether it sold, a person has to find out.
+        reviewed = review_unsettled_of(connection, device_id, Reason.DEVICE_REVOKED, now)
+        deed = AuditRow(
+            at=now,
+            actor=actor,
+            action="device_revoked",
+            outcome="done",
+            device_id=device_id,
+            detail={"reason": reason, "put_on_the_review_list": reviewed},
+        )
+        write_audit_records(connection, [deed])
+        return _read(connection, device_id)
+
+
+def list_devices(database: Database, within: Within = None) -> list[Device]:
+    wanted = select(devices).order_by(devices.c.device_id)
+    if within is not None:
+        wanted = wanted.where(devices.c.event_id.in_(within))
+    with database.reading() as connection:
+        return [_device(row) for row in connection.execute(wanted)]
+
+
+def find_device(database: Database, device_id: DeviceId, within: Within = None) -> Device | Refusal:
+    with database.reading() as connection:
+        return _refuse_outside(connection, device_id, within) or _read(connection, device_id)
+
+
+def newest_policy(
+    database: Database, device_id: DeviceId, within: Within = None
+) -> SignedPolicy | Refusal:
+    with database.reading() as connection:
+        refusal = None if within is None else _refuse_outside(connection, device_id, within)
+        if refusal is not None:
+            return refusal
+        row = connection.execute(
+            select(policies)
+            .where(policies.c.device_id == device_id)
+            .order_by(policies.c.version.desc())
+            .limit(1)
+        ).one_or_none()
+    if row is None:
+        return Refusal(
+            Code.POLICY_UNKNOWN,
+            f"No policy was ever issued for {device_id!r}.",
+            "Put the appliance at a stall.",
+        )
+    published = row.published_at is not None
+    return SignedPolicy(row.version, row.jws, row.issued_at, row.expires_at, published)
+
+
+def read_certificate(
+    device_id: DeviceId, certificate_pem: bytes, now: datetime
+) -> Certificate | Refusal:
+    """The first certificate in the file, where it is this appliance's and still counts."""
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem[:PEM_BYTES_MAX])
+        key = certificate.public_key()
+        names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    except ValueError:
+        return _not_usable("It is no certificate in PEM form.")
+    if not (isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1"):
+        return _not_usable("Its key is not P-256.")
+    if [name.value for name in names] != [device_id]:
+        return _not_usable(f"Its common name is not {device_id!r}.")
+    if certificate.not_valid_after_utc <= now:
+        return _not_usable("It has expired.")
+    return Certificate(
+        thumbprint(certificate.public_bytes(Encoding.DER)),
+        public_key_to_text(key),
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+    )
+
+
+def _is_within(within: Within, event_id: EventId | None) -> bool:
+    return within is None or event_id in within
+
+
+def _refuse_outside(connection: Connection, device_id: DeviceId, within: Within) -> Refusal | None:
+    """An appliance that is unknown, or at an event that is not theirs who ask."""
+    found = connection.execute(
+        select(devices.c.event_id).where(devices.c.device_id == device_id)
+    ).one_or_none()
+    if found is None:
+        return _unknown(device_id)
+    return None if _is_within(within, found.event_id) else _ELSEWHERE
+
+
+def _refuse_inactive(connection: Connection, device_id: DeviceId) -> Refusal | None:
+    status = connection.execute(
+        select(devices.c.status).where(devices.c.device_id == device_id)
+    ).scalar_one_or_none()
+    if status is None:
+        return _unknown(device_id)
+    if status != "active":
+        return Refusal(
+            Code.DEVICE_REVOKED,
+            f"{device_id} is {status}, and stays so.",
+            "Enrol the appliance again under another id.",
+        )
+    return None
+
+
+def _keep(connection: Connection, device_id: DeviceId, certificate: Certificate) -> None:
+    row = {
+        "thumbprint": certificate.thumbprint,
+        "device_id": device_id,
+        "spki": certificate.spki,
+        "not_before": certificate.not_before,
+        "not_after": certificate.not_after,
+    }
+    insert_if_new(connection, device_certificates, row)
+
+
+def _assign(
+    connection: Connection, keys: KeyRing, device_id: DeviceId, place: Place, now: datetime
+) -> None:
+    current = connection.execute(
+        select(devices.c.event_id, devices.c.stall_id).where(devices.c.device_id == device_id)
+    ).one()
+    if (current.event_id, current.stall_id) == (place.event_id, place.stall_id):
+        return
+    connection.execute(
+        update(devices)
+        .where(devices.c.device_id == device_id)
+        .values(event_id=place.event_id, stall_id=place.stall_id)
+    )
+    _end_sessions(connection, device_id, now)
+    issue_policy(connection, keys, device_id, now)
+
+
+def _is_stall(connection: Connection, place: Place) -> bool:
+    found = select(stalls.c.stall_id).where(
+        stalls.c.event_id == place.event_id, stalls.c.stall_id == place.stall_id
+    )
+    return connection.execute(found).one_or_none() is not None
+
+
+def _end_sessions(connection: Connection, device_id: DeviceId, now: datetime) -> None:
+    connection.execute(
+        update(staff_sessions)
+        .where(staff_sessions.c.device_id == device_id, staff_sessions.c.ended_at.is_(None))
+        .values(ended_at=now)
+    )
+
+
+def _read(connection: Connection, device_id: DeviceId) -> Device:
+    found = select(devices).where(devices.c.device_id == device_id)
+    return _device(connection.execute(found).one())
+
+
+def _device(row: Row[Any]) -> Device:
+    return Device(
+        row.device_id,
+        row.status,
+        row.event_id,
+        row.stall_id,
+        row.policy_version,
+        row.policy_acked,
+        row.queue,
+        row.firmware,
+        row.printer,
+        row.last_seen_at,
+        row.revoked_at,
+    )
+
+
+def _no_stall(place: Place) -> Refusal:
+    return Refusal(
+        Code.STALL_UNKNOWN,
+        f"There is no stall {place.stall_id!r} at event {place.event_id!r}.",
+        "Apply an event that has it, or correct the name.",
+    )
+
+
+def _unknown(device_id: DeviceId) -> Refusal:
+    return Refusal(
+        Code.DEVICE_UNKNOWN,
+        f"There is no appliance {device_id!r}.",
+        "Register it with its certificate first.",
+    )
+
+
+def _not_usable(why: str) -> Refusal:
+    return Refusal(
+        Code.CERTIFICATE_NOT_USABLE,
+        f"The certificate cannot be used. {why}",
+        "Issue one with `railtix-ops ca issue device ID` and send its certificate.pem.",
+    )
+
+
+_ELSEWHERE: Final = Refusal(
+    Code.NOT_ALLOWED,
+    "This is not at an event of yours.",
+    "Ask somebody with the role ops for that event, or for every event.",
+)

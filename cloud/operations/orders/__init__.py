@@ -1,0 +1,1 @@
+"""Tickets: ordered, held, paid, closed, given back, checked at the door."""

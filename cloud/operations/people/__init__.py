@@ -1,0 +1,1 @@
+"""Who signs in, and as what: attendees, console users, programs."""

@@ -1,0 +1,1 @@
+"""Appliances ask: each request answered, and no word before its commit."""
