@@ -4,11 +4,19 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 
 from cloud.store.database import migrate
 from venue.servers import Authority, Broker, Credentials, Postgres
 
 WORKER_NAMES = ("1", "2", "3", "4")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    """A traceback without every local: drawing those takes a server's thread for seconds."""
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 @pytest.fixture(scope="session")

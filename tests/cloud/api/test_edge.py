@@ -94,8 +94,8 @@ def test_the_description_names_every_route_and_its_problems(lone_edge: Edge) -> 
         "/readyz",
     } <= paths
     assert "409" in document["paths"]["/v1/topups"]["post"]["responses"]
-    examples = document["components"]["schemas"]["TopUp"]["examples"]
-    assert examples == [{"amount_in_cents": 2000, "currency": "EUR"}]
+    [example] = document["components"]["schemas"]["TopUp"]["examples"]
+    assert (example["amount_in_cents"], example["currency"]) == (2000, "EUR")
     assert "Problem" in document["components"]["schemas"]
 
 
@@ -157,7 +157,7 @@ def test_a_made_up_card_page_is_not_there(lone_edge: Edge) -> None:
     )
     path = _path(checkout.card_page)
     assert "20.00 EUR" in lone_edge.http.get(path).text
-    for made_up in (path + "x", path.replace(".", "x."), "/test-provider/pay/e30.AAAA"):
+    for made_up in (path + "x", path[:-1], "/test-provider/pay/e30.AAAA"):
         answer = lone_edge.http.get(made_up)
         assert (answer.status_code, answer.json()["code"]) == (404, "checkout_unknown")
 

@@ -31,14 +31,14 @@ class Written:
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
     root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+    before, level, configured = root.handlers[:], root.level, structlog.get_config()
     written = Written()
     monkeypatch.setattr(sys, "stderr", written.stream)
     logs.log_as_json()
     yield written
     root.handlers[:], root.level = before, level
     logs._handlers.clear()
-    structlog.reset_defaults()
+    structlog.configure(**configured)
 
 
 def test_a_sane_request_id_is_kept_echoed_and_named_in_the_problem(
@@ -120,6 +120,7 @@ def test_a_failure_of_ours_is_logged_under_the_request_id_it_was_answered_with(
     [failed] = written.lines("request_failed")
     assert failed["request_id"] == answer.json()["request_id"]
     assert "OperationalError" in str(failed["exception"])
+    assert attendee.headers["Authorization"].split()[1] not in written.text
 
 
 def test_an_appliances_answer_is_logged_with_its_correlation_id(
