@@ -9,10 +9,10 @@ from starlette.concurrency import run_in_threadpool
 
 from cloud.access.roles import Holder, Role
 from cloud.access.tokens import TokenKind, is_of_kind
-from cloud.api.context import Cloud, TheCloud
+from cloud.api.context import Cloud, TheCloud, cloud_of
 from cloud.api.floods import count_failure
 from cloud.api.limits import Limited
-from cloud.api.phones import ThePhones
+from cloud.api.phones import phones_of
 from cloud.api.problems import ProblemError
 from cloud.operations.people.access_tokens import find_holder
 from cloud.operations.people.console_sessions import SESSION_VALID as CONSOLE_SESSION_VALID
@@ -59,10 +59,11 @@ def refuse_other_sites(request: Request) -> None:
         raise HTTPException(HTTPStatus.FORBIDDEN, "Another site sent this request.")
 
 
-async def signed_in_attendee(request: Request, cloud: TheCloud, phones: ThePhones) -> Attendee:
+async def signed_in_attendee(request: Request) -> Attendee:
     """A route's rule: a signed-in attendee, for what is their own."""
+    cloud = cloud_of(request)
     token = session_token(request, cloud.public_url)
-    attendee = await phones.sessions.ask(token) if token else None
+    attendee = await phones_of(request).sessions.ask(token) if token else None
     if attendee is None:
         raise await run_in_threadpool(
             _not_signed_in,

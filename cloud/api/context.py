@@ -44,8 +44,13 @@ class Cloud:
     limits: Limits = field(default_factory=lambda: Limits(LimitSettings()))
 
 
-async def _cloud(request: Request) -> Cloud:  # a plain function would be a thread's errand
+def cloud_of(request: Request) -> Cloud:
     return cast("Cloud", request.app.state.cloud)
+
+
+async def _cloud(request: Request) -> Cloud:
+    # A plain function would be an errand for a thread.
+    return cloud_of(request)
 
 
 TheCloud = Annotated[Cloud, Depends(_cloud)]

@@ -10,11 +10,12 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.api.access import SignedInAttendee
-from cloud.api.context import TheCloud
+from cloud.api.context import TheCloud, cloud_of
 from cloud.api.floods import too_often
 from cloud.api.forms import Cursor, Limit, MoneyView
 from cloud.api.limits import Limited
-from cloud.api.phones import ThePhones
+from cloud.api.phone_route import PhoneRoute
+from cloud.api.phones import phones_of
 from cloud.api.problems import ProblemError, answers
 from cloud.operations.issue_token import LIFETIME_S
 from cloud.operations.read_wallet import Entry, read_history
@@ -22,7 +23,7 @@ from cloud.operations.refusals import Code, Refusal
 from protocol.encoding import to_base64url
 from protocol.ids import EventId
 
-router = APIRouter(prefix="/v1", tags=["wallet"])
+router = APIRouter(prefix="/v1", tags=["wallet"], route_class=PhoneRoute)
 
 
 class OpenEventView(BaseModel):
@@ -93,14 +94,12 @@ class QrAnswer(BaseModel):
     response_model=WalletAnswer,
     responses={304: {"description": "As it was."}, **answers(401, 429)},
 )
-async def wallet(
-    request: Request, attendee: SignedInAttendee, cloud: TheCloud, phones: ThePhones
-) -> Response:
+async def wallet(request: Request, attendee: SignedInAttendee) -> Response:
     """Balances, open events and the latest transactions.
 
     Send the `ETag` of the last answer as `If-None-Match`: 304 where nothing changed.
     """
-    view = await phones.wallets.ask(attendee)
+    view = await phones_of(request).wallets.ask(attendee)
     answer = WalletAnswer(
         balances=[MoneyView.of(balance) for balance in view.balances],
         events=[
@@ -110,7 +109,7 @@ async def wallet(
             for each in view.events
         ],
         recent=[EntryView.of(entry) for entry in view.recent],
-        top_up=cloud.provider is not None,
+        top_up=cloud_of(request).provider is not None,
     )
     content = answer.model_dump_json().encode()
     etag = f'"{to_base64url(hashlib.sha256(content).digest()[:16])}"'
@@ -174,14 +173,12 @@ def changes(attendee: SignedInAttendee, cloud: TheCloud) -> StreamingResponse:
 
 
 @router.post("/wallet/qr", response_model=QrAnswer, responses=answers(401, 404, 409, 422, 429))
-async def wallet_qr(
-    body: QrRequest, attendee: SignedInAttendee, cloud: TheCloud, phones: ThePhones
-) -> Response:
+async def wallet_qr(body: QrRequest, request: Request, attendee: SignedInAttendee) -> Response:
     """A fresh payment code for one event: 90 s, one sale. Nothing is written down."""
-    wait = cloud.limits.take(Limited.WALLET_QR, attendee.user_id)
+    wait = cloud_of(request).limits.take(Limited.WALLET_QR, attendee.user_id)
     if wait is not None:
         raise ProblemError(too_often(wait))
-    published = await phones.tokens.ask((attendee, EventId(body.event_id)))
+    published = await phones_of(request).tokens.ask((attendee, EventId(body.event_id)))
     if isinstance(published, Refusal):
         raise ProblemError(published)
     answer = QrAnswer(

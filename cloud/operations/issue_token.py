@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID
 
 from sqlalchemy import Connection, Executable, Row, String, Uuid, exists, literal_column, select
 from sqlalchemy.sql.selectable import FromClause
@@ -14,10 +13,10 @@ from cloud.keys import KeyRing
 from cloud.operations.people.sign_in_attendee import Attendee
 from cloud.operations.refusals import Code, Refusal
 from cloud.store.database import Database
-from cloud.store.rows import BatchStatement
+from cloud.store.rows import BatchStatement, uuid_text
 from cloud.store.tables import cash_outs, credit_wallets, events
 from protocol.encoding import to_base64url
-from protocol.ids import EventId, is_slug
+from protocol.ids import EventId, UserId, is_slug
 from protocol.wallet_qr import WalletToken, issue, to_digits
 
 LIFETIME_S: Final = 90
@@ -52,7 +51,7 @@ def issue_tokens(
 
     return [
         _refusal(event_id, found.get(event_id), now)
-        or _publish(keys, attendee, event_id, allowances.get((attendee.row_id, event_id), 0), now)
+        or _publish(keys, attendee, event_id, allowances.get((attendee.user_id, event_id), 0), now)
         for attendee, event_id in asked
     ]
 
@@ -100,7 +99,7 @@ def _offline_allowances(
     connection: Connection,
     asked: Sequence[tuple[Attendee, EventId]],
     found: Mapping[EventId, Row[Any]],
-) -> dict[tuple[UUID, EventId], int]:
+) -> dict[tuple[UserId, EventId], int]:
     """What may be spent offline, in cents; nothing where it is not named."""
     currencies = {
         event_id: event.currency
@@ -113,17 +112,17 @@ def _offline_allowances(
         if event_id in currencies
     }
     wallets = {
-        (UUID(str(row.user_id)), row.currency): row
+        (uuid_text(row.user_id), row.currency): row
         for row in _WALLETS.run(connection, list(wanted))
         if not row.offline_frozen and row.balance_in_cents > 0
     }
     return {
-        (attendee.row_id, event_id): min(
+        (attendee.user_id, event_id): min(
             OFFLINE_ALLOWANCE_MAX_IN_CENTS, wallet.balance_in_cents // _OFFLINE_SHARE
         )
         for attendee, event_id in asked
         if event_id in currencies
-        and (wallet := wallets.get((attendee.row_id, currencies[event_id]))) is not None
+        and (wallet := wallets.get((attendee.user_id, currencies[event_id]))) is not None
     }
 
 
