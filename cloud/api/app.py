@@ -61,9 +61,10 @@ def make_app(cloud: Cloud) -> ASGIApp:
     app.state.cloud = cloud
     app.state.phones = Phones.of(cloud)
     rooms = (
+        # First: a hundred thousand phones ask here.
+        wallet,
         sign_in,
         me,
-        wallet,
         cash_outs,
         topups,
         webhooks,

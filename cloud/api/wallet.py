@@ -89,6 +89,28 @@ class QrAnswer(BaseModel):
     expires_at_ms: int
 
 
+# First, since addresses are tried in their order: a hundred thousand phones ask for these two.
+
+
+@router.post("/wallet/qr", response_model=QrAnswer, responses=answers(401, 404, 409, 422, 429))
+async def wallet_qr(body: QrRequest, request: Request, attendee: SignedInAttendee) -> Response:
+    """A fresh payment code for one event: 90 s, one sale. Nothing is written down."""
+    wait = cloud_of(request).limits.take(Limited.WALLET_QR, attendee.user_id)
+    if wait is not None:
+        raise ProblemError(too_often(wait))
+    published = await phones_of(request).tokens.ask((attendee, EventId(body.event_id)))
+    if isinstance(published, Refusal):
+        raise ProblemError(published)
+    answer = QrAnswer(
+        event_id=published.event_id,
+        token=published.jws,
+        digits=published.digits,
+        lifetime_s=LIFETIME_S,
+        expires_at_ms=published.expires_at_s * 1000,
+    )
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
 @router.get(
     "/wallet",
     response_model=WalletAnswer,
@@ -170,22 +192,3 @@ def changes(attendee: SignedInAttendee, cloud: TheCloud) -> StreamingResponse:
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
-
-
-@router.post("/wallet/qr", response_model=QrAnswer, responses=answers(401, 404, 409, 422, 429))
-async def wallet_qr(body: QrRequest, request: Request, attendee: SignedInAttendee) -> Response:
-    """A fresh payment code for one event: 90 s, one sale. Nothing is written down."""
-    wait = cloud_of(request).limits.take(Limited.WALLET_QR, attendee.user_id)
-    if wait is not None:
-        raise ProblemError(too_often(wait))
-    published = await phones_of(request).tokens.ask((attendee, EventId(body.event_id)))
-    if isinstance(published, Refusal):
-        raise ProblemError(published)
-    answer = QrAnswer(
-        event_id=published.event_id,
-        token=published.jws,
-        digits=published.digits,
-        lifetime_s=LIFETIME_S,
-        expires_at_ms=published.expires_at_s * 1000,
-    )
-    return Response(answer.model_dump_json(), media_type="application/json")
