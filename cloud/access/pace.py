@@ -30,6 +30,11 @@ class Pace:
             raise ValueError("a pace is written as 20/minute (second, minute, hour, day)")
         return cls(int(found[1]), _UNITS_S[found[2]])
 
+    def __str__(self) -> str:
+        """As it is read, where the time has a name."""
+        names = {seconds: name for name, seconds in _UNITS_S.items()}
+        return f"{self.count}/{names.get(int(self.per_s), f'{self.per_s:g} s')}"
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:

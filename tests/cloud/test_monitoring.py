@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -110,4 +111,10 @@ def test_every_program_says_whether_it_is_ready(
             answer = http.get("/readyz")
             assert (answer.status_code, answer.json()["parts"][part]) == (200, "ok")
             assert f'railtix_ready{{part="{part}"}} 1.0' in http.get("/metrics").text
+        asked = [*argv, "ready", "--config", config]
+        of_its_own = os.environ | {"RAILTIX_METRICS__PORT": str(port)}
+        told = subprocess.run(asked, capture_output=True, text=True, check=False, env=of_its_own)
+        assert (told.returncode, f"{part}: ok" in told.stdout) == (0, True)
         assert running.stop() == 0
+    told = subprocess.run(asked, capture_output=True, text=True, check=False, env=of_its_own)
+    assert (told.returncode, "nobody answers" in told.stdout) == (1, True)

@@ -112,6 +112,7 @@ def test_effective_settings_say_where_each_comes_from_and_no_secret(
     assert found["payments.webhook_secret"] == ("**********", "secret file")
     assert found["metrics.port"] == ("(unset)", "default")
     assert found["http.access_log"] == ("true", "default")
+    assert found["limits.wallet_qr"] == ("60/minute", "default")
     assert found["broker.certificate"] == ("(unset)", "default")
     assert [each.name for each in effective] == every_setting()
     assert "a-secret-of-24" not in str(effective)
