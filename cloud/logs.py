@@ -70,7 +70,8 @@ def write_lines(
     """Many lines of one kind in one write: for what every request leaves behind.
 
     A line through `logging` takes 50 us, one from here 3, on the machine of
-    docs/performance.md; a deduct as a whole takes some 750. Nothing is written before `log_as_json`.
+    docs/performance.md; a deduct as a whole takes some 750. Before `log_as_json` nothing is
+    written.
     """
     if not _handlers:
         return
