@@ -6,14 +6,24 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Executable, Integer, Select, Uuid, literal_column, or_, select
+from sqlalchemy import (
+    Connection,
+    Executable,
+    Integer,
+    Select,
+    Uuid,
+    bindparam,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.sql.functions import coalesce
 from sqlalchemy.sql.selectable import FromClause
 
 from cloud.operations.people.sign_in_attendee import Attendee
 from cloud.store.database import Database
 from cloud.store.rows import BatchStatement
-from cloud.store.tables import credit_transactions, credit_wallets, events, stalls
+from cloud.store.tables import UtcTime, credit_transactions, credit_wallets, events, stalls
 from protocol.ids import EventId
 from protocol.money import Money
 
@@ -87,11 +97,7 @@ def read_history(
 
 
 def _open_events(connection: Connection, now: datetime) -> tuple[OpenEvent, ...]:
-    rows = connection.execute(
-        select(events)
-        .where(or_(events.c.ends_at.is_(None), events.c.ends_at > now))
-        .order_by(events.c.starts_at, events.c.event_id)
-    )
+    rows = connection.execute(_OPEN_EVENTS, {"now": now})
     return tuple(OpenEvent(row.event_id, row.name, row.currency, row.locale) for row in rows)
 
 
@@ -145,6 +151,11 @@ def _select_recent(wanted: FromClause) -> Executable:
     )
 
 
+_OPEN_EVENTS: Final = (
+    select(events.c.event_id, events.c.name, events.c.currency, events.c.locale)
+    .where(or_(events.c.ends_at.is_(None), events.c.ends_at > bindparam("now", type_=UtcTime)))
+    .order_by(events.c.starts_at, events.c.event_id)
+)
 _ASKERS: Final = {"asker": Integer(), "user_id": Uuid()}
 """Numbered: comparing small numbers is quicker than reading ids."""
 _BALANCES: Final = BatchStatement(_ASKERS, _select_balances)
