@@ -6,6 +6,8 @@ from typing import Final
 
 from protocol.checkpoint import Checkpoint, read_checkpoint
 
+FOLDER: Final = "audit"
+"""Its own: what is flushed here is never taken for the journal's."""
 FILE: Final = "checkpoint.jws"
 
 
@@ -13,7 +15,7 @@ class KeptCheckpoint:
     """One file in the state folder: replaced whole, fsynced, and never by an older one."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
+        self._path = folder / FOLDER / FILE
 
     def keep(self, token: str) -> bool:
         """Whether it is newer than what was kept, and is kept now. Raises OSError."""
@@ -23,6 +25,7 @@ class KeptCheckpoint:
         standing = self.read()
         if standing is not None and standing.order >= checkpoint.order:
             return False
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
         draft = self._path.with_name(f".{FILE}.new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from device.kept_checkpoint import FILE, KeptCheckpoint
+from device.kept_checkpoint import FILE, FOLDER, KeptCheckpoint
 from protocol.checkpoint import Checkpoint, sign_checkpoint
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -29,7 +29,7 @@ def test_the_newest_checkpoint_is_kept_and_no_older_one(tmp_path: Path) -> None:
     standing = KeptCheckpoint(tmp_path).read()
     assert standing is not None
     assert (standing.epoch, standing.size) == (2, 1)
-    assert [each.name for each in tmp_path.iterdir()] == [FILE]
+    assert [each.name for each in (tmp_path / FOLDER).iterdir()] == [FILE]
 
 
 def test_what_is_no_checkpoint_replaces_nothing(tmp_path: Path) -> None:

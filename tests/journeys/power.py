@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Final, Protocol
 
 from device.journal import FILE_NAME, look_at
@@ -64,7 +65,7 @@ def count_points(
     """Play a scene with nothing wrong and read its points from the trace; then be ready again."""
     program = bar.appliance.program
     bar.appliance.switch_off()
-    traced = Traced(program, bar.venue.folder / "count.strace")
+    traced = Traced(program, bar.venue.folder / "count.strace", paths=_journal(bar))
     bar.appliance.program = traced
     counts: list[int] = []
 
@@ -89,6 +90,12 @@ def count_points(
     bar.appliance.switch_on(bar.venue.rng())
     settle(bar, kept=True)
     return Points(found[:at_start], found[at_start:until_keyed], found[until_keyed:])
+
+
+def _journal(bar: Bar) -> tuple[Path, ...]:
+    """The files whose flushes are counted: the appliance keeps others, and none decides a sale."""
+    folder = bar.appliance.folder.absolute()
+    return folder, folder / FILE_NAME, folder / WAL_NAME, folder / f"{FILE_NAME}-shm"
 
 
 class Word(StrEnum):
@@ -128,7 +135,7 @@ def cut_at(bar: Bar, flush: Point, disk: Disk, scene: Callable[[], None] | None)
     wal = bar.appliance.folder / WAL_NAME
     assert not wal.exists(), "closed in order, the journal is one file: every life begins alike"
     trace = bar.venue.folder / "cut.strace"
-    traced = Traced(program, trace, *killing(flush.name, flush.number))
+    traced = Traced(program, trace, *killing(flush.name, flush.number), paths=_journal(bar))
     bar.appliance.program = traced
     try:
         if scene is None:
