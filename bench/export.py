@@ -185,6 +185,7 @@ def _export(kind: str, url: str, folder: Path, form: str, transactions: int) -> 
         peak_memory_in_mb=round(int(peak.read_text("ascii")) * 1024 / 1e6, 1),
     )
     out.unlink()
+    _CONSOLE.print(f"{kind}: {form} in {seconds:.0f} s, {done.peak_memory_in_mb:.0f} MB at most")
     return done
 
 
