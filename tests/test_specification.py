@@ -20,9 +20,8 @@ def test_pytest_collects_every_test_that_the_specification_names() -> None:
         timeout=150,
         check=False,
     )
-    found = {line.partition("[")[0] for line in collected.stdout.splitlines() if "::" in line}
-    assert sorted(set(named) - found) == [], collected.stdout[-2000:]
-    assert collected.returncode == 0, collected.stdout[-2000:]
+    # A name that is not there ends it with "not found" and another code than 0.
+    assert collected.returncode == 0, f"{collected.stdout[-3000:]}{collected.stderr[-1000:]}"
 
 
 def test_every_sentence_of_the_specification_has_a_test() -> None:

@@ -203,7 +203,7 @@ def test_without_a_token_or_a_cloud_the_command_says_what_to_do(ops: Ops) -> Non
     assert ops.answers("event", "list", "--token-file", "token") == []
     ops.environment["RAILTIX_OPS_TOKEN"] = token + "x"
     refused = ops.run("event", "list")
-    assert "An access token is needed" in refused.stderr
+    assert "an access token is needed" in refused.stderr
     assert token not in refused.stderr
     ops.environment["RAILTIX_OPS_URL"] = "http://127.0.0.1:1"
     assert "does not answer" in ops.run("event", "list").stderr
