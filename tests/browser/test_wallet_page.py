@@ -13,6 +13,8 @@ from protocol.money import Money
 from protocol.wallet_qr import QrRefusal, WalletToken, peek, read
 from tests.browser.served import Served
 
+pytestmark = pytest.mark.xdist_group("browser")
+
 PHONE = {"width": 390, "height": 844}
 SMALL_PHONE = {"width": 320, "height": 568}
 

@@ -264,7 +264,8 @@ def test_memory_does_not_grow_with_the_rows(
     for _ in export(floor.database, until_few, form, Tally()):
         pass  # what is imported and compiled on first use is no row's
     peak_of_few, peak_of_many = (_peak(floor, form, each) for each in (until_few, _ALL))
-    assert peak_of_many < 1.2 * peak_of_few + 100_000
+    # Ten times the rows; what other threads of this process hold meanwhile is a fraction.
+    assert peak_of_many < 2 * peak_of_few + 500_000
 
 
 def test_pages_newest_first_hold_everything_once(floor: Floor) -> None:
