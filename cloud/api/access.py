@@ -61,22 +61,33 @@ def refuse_other_sites(request: Request) -> None:
 
 async def signed_in_attendee(request: Request) -> Attendee:
     """A route's rule: a signed-in attendee, for what is their own."""
-    cloud = cloud_of(request)
-    token = session_token(request, cloud.public_url)
+    token = session_token(request, cloud_of(request).public_url)
     attendee = await phones_of(request).sessions.ask(token) if token else None
     if attendee is None:
-        raise await run_in_threadpool(
-            _not_signed_in,
-            request,
-            cloud,
-            token,
-            Refusal(
-                Code.NOT_SIGNED_IN,
-                "Nobody is signed in here.",
-                "Open a sign-in link, or send a session's bearer token.",
-            ),
-        )
+        raise await nobody_signed_in(request, token)
     return attendee
+
+
+async def presented_session(request: Request) -> str:
+    """A route's rule: as `signed_in_attendee`, looked up together with what the route answers.
+
+    Where that finds nobody the route raises `nobody_signed_in`.
+    """
+    return session_token(request, cloud_of(request).public_url)
+
+
+async def nobody_signed_in(request: Request, token: str) -> ProblemError:
+    return await run_in_threadpool(
+        _not_signed_in,
+        request,
+        cloud_of(request),
+        token,
+        Refusal(
+            Code.NOT_SIGNED_IN,
+            "Nobody is signed in here.",
+            "Open a sign-in link, or send a session's bearer token.",
+        ),
+    )
 
 
 def signed_in_console(request: Request, cloud: TheCloud) -> Holder:
@@ -191,6 +202,7 @@ def _set_cookie(response: Response, name: str, token: str, age_s: int, public_ur
     )
 
 
+PresentedSession = Annotated[str, Depends(presented_session)]
 SignedInAttendee = Annotated[Attendee, Depends(signed_in_attendee)]
 SignedInConsole = Annotated[Holder, Depends(signed_in_console)]
 Ops = Annotated[Holder, Depends(Allowed(Role.OPS))]

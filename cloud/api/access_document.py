@@ -18,6 +18,7 @@ from cloud.api.access import (
     Allowed,
     console_cookie_name,
     cookie_name,
+    presented_session,
     signed_in_attendee,
     signed_in_console,
 )
@@ -75,7 +76,7 @@ def _within(dependant: Dependant) -> Iterator[Dependant]:
 
 
 def _of(call: object, path: str) -> Rule | None:
-    if call is signed_in_attendee:
+    if call in {signed_in_attendee, presented_session}:
         return Rule((ATTENDEE,))
     if call is signed_in_console:
         return Rule((CONSOLE,))

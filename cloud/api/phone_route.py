@@ -10,14 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
-from cloud.api.access import signed_in_attendee
+from cloud.api.access import presented_session
 
-_ARGUMENTS: Final = frozenset({"request", "attendee", "body"})
+_ARGUMENTS: Final = frozenset({"request", "session", "body"})
 
 
 class PhoneRoute(APIRoute):
-    """Of a coroutine that takes the `request`, the signed-in `attendee`, perhaps a JSON `body`,
-    and answers with a `Response`. A function of any other shape is FastAPI's own business."""
+    """Of a coroutine that takes the `request`, the presented `session`, perhaps a JSON `body`, and
+    answers with a `Response`. A function of any other shape is FastAPI's own business."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         endpoint: Callable[..., Any] = self.endpoint
@@ -30,7 +30,7 @@ class PhoneRoute(APIRoute):
         async def handle(request: Request) -> Response:
             arguments: dict[str, Any] = {
                 "request": request,
-                "attendee": await signed_in_attendee(request),
+                "session": await presented_session(request),
             }
             if model is not None:
                 arguments["body"] = await _read(request, model)

@@ -7,10 +7,9 @@ from fastapi import Request
 
 from cloud.api.context import Cloud
 from cloud.api.together import Together
-from cloud.operations.issue_token import PublishedQr, issue_tokens
+from cloud.operations.issue_token import Payer, find_payers
 from cloud.operations.people.sign_in_attendee import Attendee, find_attendees
 from cloud.operations.read_wallet import WalletView, read_wallets
-from cloud.operations.refusals import Refusal
 from protocol.ids import EventId
 
 
@@ -19,16 +18,17 @@ class Phones:
     """Nothing is remembered from one batch to the next: who signed out is out, at once."""
 
     sessions: Together[str, Attendee | None]
-    tokens: Together[tuple[Attendee, EventId], PublishedQr | Refusal]
-    wallets: Together[Attendee, WalletView]
+    """By a session's token."""
+    payers: Together[tuple[str, EventId], Payer | None]
+    wallets: Together[str, WalletView | None]
 
     @classmethod
     def of(cls, cloud: Cloud) -> "Phones":
-        database, keys, clock = cloud.database, cloud.keys, cloud.clock
+        database, clock = cloud.database, cloud.clock
         return cls(
             Together(lambda tokens: find_attendees(database, tokens, clock())),
-            Together(lambda asked: issue_tokens(database, keys, asked, clock())),
-            Together(lambda attendees: read_wallets(database, attendees, clock())),
+            Together(lambda asked: find_payers(database, asked, clock())),
+            Together(lambda tokens: read_wallets(database, tokens, clock())),
         )
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud.api.access import SignedInAttendee
+from cloud.api.access import PresentedSession, SignedInAttendee, nobody_signed_in
 from cloud.api.context import TheCloud, cloud_of
 from cloud.api.floods import too_often
 from cloud.api.forms import Cursor, Limit, MoneyView
@@ -17,7 +17,7 @@ from cloud.api.limits import Limited
 from cloud.api.phone_route import PhoneRoute
 from cloud.api.phones import phones_of
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.issue_token import LIFETIME_S
+from cloud.operations.issue_token import LIFETIME_S, issue_token
 from cloud.operations.read_wallet import Entry, read_history
 from cloud.operations.refusals import Code, Refusal
 from protocol.encoding import to_base64url
@@ -93,12 +93,16 @@ class QrAnswer(BaseModel):
 
 
 @router.post("/wallet/qr", response_model=QrAnswer, responses=answers(401, 404, 409, 422, 429))
-async def wallet_qr(body: QrRequest, request: Request, attendee: SignedInAttendee) -> Response:
+async def wallet_qr(body: QrRequest, request: Request, session: PresentedSession) -> Response:
     """A fresh payment code for one event: 90 s, one sale. Nothing is written down."""
-    wait = cloud_of(request).limits.take(Limited.WALLET_QR, attendee.user_id)
+    cloud, event_id = cloud_of(request), EventId(body.event_id)
+    payer = await phones_of(request).payers.ask((session, event_id)) if session else None
+    if payer is None:
+        raise await nobody_signed_in(request, session)
+    wait = cloud.limits.take(Limited.WALLET_QR, payer.user_id)
     if wait is not None:
         raise ProblemError(too_often(wait))
-    published = await phones_of(request).tokens.ask((attendee, EventId(body.event_id)))
+    published = issue_token(cloud.keys, payer, event_id, cloud.clock())
     if isinstance(published, Refusal):
         raise ProblemError(published)
     answer = QrAnswer(
@@ -116,12 +120,14 @@ async def wallet_qr(body: QrRequest, request: Request, attendee: SignedInAttende
     response_model=WalletAnswer,
     responses={304: {"description": "As it was."}, **answers(401, 429)},
 )
-async def wallet(request: Request, attendee: SignedInAttendee) -> Response:
+async def wallet(request: Request, session: PresentedSession) -> Response:
     """Balances, open events and the latest transactions.
 
     Send the `ETag` of the last answer as `If-None-Match`: 304 where nothing changed.
     """
-    view = await phones_of(request).wallets.ask(attendee)
+    view = await phones_of(request).wallets.ask(session) if session else None
+    if view is None:
+        raise await nobody_signed_in(request, session)
     answer = WalletAnswer(
         balances=[MoneyView.of(balance) for balance in view.balances],
         events=[

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.functions import coalesce
 from sqlalchemy.sql.selectable import FromClause
 
-from cloud.operations.people.sign_in_attendee import Attendee
+from cloud.operations.people.sign_in_attendee import Attendee, attendees_of
 from cloud.store.database import Database
 from cloud.store.rows import BatchStatement
 from cloud.store.tables import UtcTime, credit_transactions, credit_wallets, events, stalls
@@ -61,21 +61,24 @@ class WalletView:
 
 
 def read_wallets(
-    database: Database, attendees: Sequence[Attendee], now: datetime
-) -> list[WalletView]:
-    """Each attendee's own, from one moment."""
-    wanted = list(enumerate(each.user_id for each in attendees))
+    database: Database, session_tokens: Sequence[str], now: datetime
+) -> list[WalletView | None]:
+    """For each session its attendee's own; None where nobody is signed in."""
     with database.reading() as connection:
+        attendees = attendees_of(connection, session_tokens, now)
+        wanted = [(asker, each.user_id) for asker, each in enumerate(attendees) if each is not None]
         open_events = _open_events(connection, now)
         balances = _by_asker(_BALANCES.run(connection, wanted))
         recent = _by_asker(_RECENT.run(connection, wanted))
     return [
-        WalletView(
+        None
+        if each is None
+        else WalletView(
             tuple(Money(row.balance_in_cents, row.currency) for row in balances.get(asker, ())),
             open_events,
             tuple(_entry(row) for row in recent.get(asker, ())),
         )
-        for asker, _ in wanted
+        for asker, each in enumerate(attendees)
     ]
 
 

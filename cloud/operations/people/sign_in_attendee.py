@@ -120,19 +120,23 @@ def find_attendees(
     database: Database, session_tokens: Sequence[str], now: datetime
 ) -> list[Attendee | None]:
     """Whose session each of these is, while it lasts."""
+    with database.reading() as connection:
+        return attendees_of(connection, session_tokens, now)
+
+
+def attendees_of(
+    connection: Connection, session_tokens: Sequence[str], now: datetime
+) -> list[Attendee | None]:
     hashes = [
         hash_token(token) if is_of_kind(token, TokenKind.ATTENDEE_SESSION) else None
         for token in session_tokens
     ]
     wanted = {each for each in hashes if each is not None}
-    if not wanted:
-        return [None] * len(hashes)
-    with database.reading() as connection:
-        found = {
-            row.hash: Attendee(UserId(str(row.user_id)), PayerId(row.payer_id))
-            for row in _SESSIONS.run(connection, [(each,) for each in wanted])
-            if row.ended_at is None and row.expires_at > now
-        }
+    found = {
+        row.hash: Attendee(UserId(str(row.user_id)), PayerId(row.payer_id))
+        for row in _SESSIONS.run(connection, [(each,) for each in wanted])
+        if row.ended_at is None and row.expires_at > now
+    }
     return [None if each is None else found.get(each) for each in hashes]
 
 
