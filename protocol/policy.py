@@ -5,23 +5,40 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from protocol.encoding import public_key_from_text
 from protocol.ids import DeviceId
 from protocol.messages import Count, Jws, Milliseconds, Slug, Text, Version
 from protocol.money import Currency, Money
+from protocol.named_key import KEYS_MAX, NamedKey
 from protocol.signing import (
     KeyFinder,
     PrivateKey,
     Profile,
-    PublicKey,
     SignatureRefusal,
     sign,
     verify,
 )
 
+__all__ = [
+    "KEYS_MAX",
+    "PRODUCTS_MAX",
+    "VERSION",
+    "Badge",
+    "NamedKey",
+    "OfflineRules",
+    "Policy",
+    "PolicyRefusal",
+    "PositiveCents",
+    "Product",
+    "Seconds",
+    "find",
+    "open_badge",
+    "open_policy",
+    "sign_badge",
+    "sign_policy",
+]
+
 VERSION: Final = 1
 PRODUCTS_MAX: Final = 80
-KEYS_MAX: Final = 8
 
 PositiveCents = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=366 * 24 * 3600)]
@@ -43,24 +60,6 @@ class Product(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     number: Annotated[int, msgspec.Meta(ge=1, le=9999)]
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
     price_in_cents: Annotated[int, msgspec.Meta(ge=0, le=100_000_000)]
-
-
-class NamedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A public P-256 key and the `kid` that names it."""
-
-    kid: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,43}\Z")]
-    spki: Annotated[str, msgspec.Meta(max_length=200)]
-    """SubjectPublicKeyInfo, DER, base64url."""
-
-    def __post_init__(self) -> None:
-        if public_key_from_text(self.spki) is None:
-            raise ValueError(f"key {self.kid} is not a P-256 public key")
-
-    @property
-    def public_key(self) -> PublicKey:
-        key = public_key_from_text(self.spki)
-        assert key is not None, "checked when it was built"
-        return key
 
 
 class OfflineRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,10 +3,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import messages
+from protocol.encoding import public_key_to_text
 from protocol.messages import (
     PAYLOAD_BYTES_MAX,
     ApprovalGranted,
@@ -18,6 +20,7 @@ from protocol.messages import (
     Cancelled,
     Declined,
     Deduct,
+    DeniedChanges,
     Heartbeat,
     HeartbeatAnswered,
     JournalPosition,
@@ -33,6 +36,7 @@ from protocol.messages import (
     Refunded,
     Reply,
     Request,
+    Resend,
     SaleLine,
     SaleName,
     ShiftReport,
@@ -50,6 +54,7 @@ from protocol.messages import (
     kind_of,
 )
 from protocol.money import Money
+from protocol.named_key import KEYS_MAX, NamedKey
 from protocol.wallet_qr import QrRefusal
 
 slugs = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
@@ -114,6 +119,9 @@ requests: st.SearchStrategy[Request] = st.one_of(
         Heartbeat, **envelope, policy_version=versions, firmware=texts, queue=counts, printer=texts
     ),
 )
+denied_payers = st.lists(st.from_regex(r"[A-Za-z0-9_-]{11,22}", fullmatch=True), max_size=5).map(
+    tuple
+)
 outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(SignedIn, keys, slugs, st.text(max_size=8), slugs, slugs, expires_at_ms=counts),
     st.builds(SignedOut, keys),
@@ -142,6 +150,14 @@ outcomes: st.SearchStrategy[Outcome] = st.one_of(
         ).map(tuple),
     ),
     st.builds(HeartbeatAnswered, counts, versions),
+    st.builds(
+        HeartbeatAnswered,
+        counts,
+        versions,
+        denied=st.builds(
+            DeniedChanges, counts, st.booleans(), denied_payers, denied_payers, st.booleans()
+        ),
+    ),
 )
 replies = st.builds(
     Reply,
@@ -209,7 +225,9 @@ def test_a_message_that_names_no_version_is_refused() -> None:
 @given(requests, st.data())
 def test_a_missing_or_an_unknown_field_is_refused(request: Request, data: st.DataObject) -> None:
     whole: dict[str, Any] = json.loads(encode(request))
-    optional = {"lines", "approval_id"} | ({"amount"} if "sale" in whole else set[str]())
+    optional = {"lines", "approval_id", "denied_version"} | (
+        {"amount"} if "sale" in whole else set[str]()
+    )
     name = data.draw(st.sampled_from(sorted(set(whole) - optional)))
     without = {key: value for key, value in whole.items() if key != name}
     for changed in (without, whole | {"surprise": 1}):
@@ -299,6 +317,37 @@ def test_the_longest_sale_fits_its_bound() -> None:
         wallet_qr="x" * 1024,
     )
     assert len(encode(longest)) < PAYLOAD_BYTES_MAX
+
+
+def test_the_longest_heartbeat_reply_fits_its_bound() -> None:
+    spki = public_key_to_text(ec.generate_private_key(ec.SECP256R1()).public_key())
+    payers = tuple(f"{number:0>22}" for number in range(messages.DENIED_CHANGES_MAX))
+    longest = Reply(
+        device_id="d" * 40,
+        key="k" * 64,
+        answers="heartbeat",
+        request_hash="h" * 43,
+        answered_at_ms=2**50,
+        cloud_us=2**50,
+        outcome=HeartbeatAnswered(
+            2**50,
+            2**31 - 1,
+            checkpoint="c" * 1024,
+            resend=Resend("r" * 64, 2**50),
+            denied=DeniedChanges(2**50, is_whole=True, added=payers, removed=payers, more=True),
+            wallet_keys=tuple(NamedKey("k" * 43, spki) for _ in range(KEYS_MAX)),
+        ),
+    )
+    assert len(encode(longest)) < PAYLOAD_BYTES_MAX
+    assert decode_reply(encode(longest)) == longest
+
+
+def test_a_heartbeat_reply_without_news_is_what_it_always_was() -> None:
+    assert json.loads(encode_outcome(HeartbeatAnswered(1, 2))) == {
+        "outcome": "heartbeat_answered",
+        "cloud_time_ms": 1,
+        "policy_version": 2,
+    }
 
 
 def test_what_makes_a_sale_the_same_sale() -> None:
