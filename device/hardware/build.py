@@ -57,8 +57,9 @@ def open_hardware(
 ) -> Hardware:
     """Open the parts; `on_key` and `on_qr` are called from the parts' own threads.
 
-    Raises HardwareRefusedError for a simulation in a shipped image, and whatever a part raises
-    that cannot be opened; what was open by then is closed. A printer that is away is no error.
+    Raises HardwareRefusedError for a simulation in a shipped image and for pins that cannot be
+    moved, and whatever a part raises that cannot be opened; what was open by then is closed. A
+    printer that is away is no error.
     """
     with ExitStack() as parts:
         match settings.kind:
@@ -85,9 +86,15 @@ def open_hardware(
 
 def _pi(settings: HardwareSettings, parts: ExitStack) -> "tuple[Camera, Factory, Connect]":
     # Named here: gpiozero left to itself would fall back to another library without a word.
-    from gpiozero.pins.lgpio import LGPIOFactory  # noqa: PLC0415
+    try:
+        from gpiozero.pins.lgpio import LGPIOFactory  # noqa: PLC0415
 
-    pin_factory = LGPIOFactory()
+        pin_factory = LGPIOFactory()
+    except Exception as error:
+        raise HardwareRefusedError(
+            f"hardware.pins: {settings.pins} cannot move this machine's pins"
+            f" ({type(error).__name__}: {error}); is it a Pi, is this user in the group gpio?"
+        ) from error
     parts.callback(pin_factory.close)
     camera = _closing(parts, PiCamera(settings.camera))
     return camera, pin_factory, lambda: connect_to(settings.printer)

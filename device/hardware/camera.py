@@ -50,7 +50,7 @@ class PiCamera:
             "ExposureTime": settings.exposure_us,
             "AnalogueGain": settings.analogue_gain,
         }
-        if settings.lens_position is not None:
+        if settings.lens_position != "fixed":
             controls |= {"AfMode": 0, "LensPosition": settings.lens_position}
         self._camera = Picamera2()
         self._camera.configure(

@@ -141,5 +141,5 @@ def test_focus_and_exposure_are_set_by_hand(picamera2: type[FakePicamera2]) -> N
 def test_a_camera_without_a_focus_motor_is_not_told_to_focus(
     picamera2: type[FakePicamera2],
 ) -> None:
-    PiCamera(CameraSettings(width=64, height=48, lens_position=None))
+    PiCamera(CameraSettings(width=64, height=48, lens_position="fixed"))
     assert "LensPosition" not in picamera2.configuration["controls"]
