@@ -2,6 +2,7 @@
 
 Colour and rhythm decide, and strength where those would take long to tell: what speaks about a
 sale shines in full, what tells the till's state is dimmer, and "ready" is one steady dim white.
+A violet wink between two darks belongs to the light around it: there is no paper.
 """
 
 from collections.abc import Iterable
@@ -26,6 +27,9 @@ class Light(StrEnum):
     FAULT = "fault: do not hand over"
     OFFLINE_ALLOWED = "offline, sales allowed"
     OFFLINE_NOT_ALLOWED = "offline, sales not allowed"
+    READY_NO_PAPER = "ready, no paper"
+    OFFLINE_ALLOWED_NO_PAPER = "offline, sales allowed, no paper"
+    OFFLINE_NOT_ALLOWED_NO_PAPER = "offline, sales not allowed, no paper"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class _Hue(Enum):
     CYAN = auto()
     AMBER = auto()
     DIM_AMBER = auto()
+    VIOLET = auto()
     OTHER = auto()
 
 
@@ -65,6 +70,12 @@ READY_STRENGTH: Final = 0.15
 
 DOUBLE_BLINK_STRENGTH: Final = 0.6
 """The breath of "offline, sales allowed" stays below."""
+
+WINKING_STRENGTHS: Final = (0.12, 0.55)
+"""Steady white or amber, and amber blinks, between which the lamp winks: no breath meets them."""
+
+WINK_PAUSE_MAX_S: Final = 0.4
+"""The dark beside a wink lasts 0.12 s."""
 
 WORD_PAUSE_MAX_S: Final = 0.75
 """A dark longer than this ends a word about a sale: the slowest of those blinks is 0.4 s."""
@@ -120,8 +131,8 @@ def _hue(level: Level) -> _Hue:
             return _Hue.CYAN
         case (True, True, False):
             return _Hue.AMBER if level.red == 1 else _Hue.DIM_AMBER
-        case _:
-            return _Hue.OTHER
+        case (True, False, True):
+            return _Hue.VIOLET
 
 
 def _is_asking(level: Level) -> bool:
@@ -134,6 +145,10 @@ def _is_ready(level: Level) -> bool:
 
 def _is_double_blink(level: Level) -> bool:
     return _hue(level) is _Hue.DIM_AMBER and level.red == DOUBLE_BLINK_STRENGTH
+
+
+def _is_winking(level: Level) -> bool:
+    return _hue(level) in {_Hue.WHITE, _Hue.DIM_AMBER} and level.red in WINKING_STRENGTHS
 
 
 def _showings(levels: list[Level], now: float) -> list[list[Level]]:
@@ -154,6 +169,10 @@ def _goes_on(showing: list[Level], level: Level, lasts_s: float) -> bool:
     last = next((one for one in reversed(showing) if _hue(one) is not _Hue.DARK), None)
     if last is None:
         return hue is _Hue.DARK
+    if _is_winking(showing[0]) and hue is not _Hue.DARK:
+        return hue is _Hue.VIOLET or (hue, level.red) == (_hue(showing[0]), showing[0].red)
+    if _is_winking(level):
+        return False
     if hue is _Hue.DARK:
         return lasts_s < _pause_max_s(last)
     match _hue(last):
@@ -169,13 +188,17 @@ def _goes_on(showing: list[Level], level: Level, lasts_s: float) -> bool:
             return hue is _Hue.WHITE and _is_ready(level) == _is_ready(last)
         case _Hue.DIM_AMBER:
             return hue is _Hue.DIM_AMBER and _is_double_blink(level) == _is_double_blink(last)
-        case _Hue.CYAN | _Hue.AMBER | _Hue.DARK | _Hue.OTHER:
+        case _Hue.CYAN | _Hue.AMBER | _Hue.VIOLET | _Hue.DARK | _Hue.OTHER:
             return hue is _hue(last)
 
 
 def _pause_max_s(last: Level) -> float:
     """How long a dark after this colour may be and still belong to the same light."""
+    if _is_winking(last):
+        return WINK_PAUSE_MAX_S if last.red == WINKING_STRENGTHS[0] else WORD_PAUSE_MAX_S
     match _hue(last):
+        case _Hue.VIOLET:
+            return WINK_PAUSE_MAX_S
         case _Hue.RED | _Hue.GREEN | _Hue.AMBER:
             return WORD_PAUSE_MAX_S
         case _Hue.BLUE:
@@ -189,6 +212,8 @@ def _pause_max_s(last: Level) -> float:
 def _name(showing: list[Level], until: float) -> Light | None:
     first = showing[0]
     hues = [_hue(level) for level in showing]
+    if _is_winking(first):
+        return _without_paper(first)
     match hues[0]:
         case _Hue.DARK:
             return Light.DARK
@@ -205,8 +230,15 @@ def _name(showing: list[Level], until: float) -> Light | None:
         case _Hue.DIM_AMBER:
             is_double = _is_double_blink(first)
             return Light.OFFLINE_NOT_ALLOWED if is_double else Light.OFFLINE_ALLOWED
-        case _Hue.AMBER | _Hue.OTHER:
+        case _Hue.AMBER | _Hue.VIOLET | _Hue.OTHER:
             return None
+
+
+def _without_paper(first: Level) -> Light:
+    if _hue(first) is _Hue.WHITE:
+        return Light.READY_NO_PAPER
+    is_steady = first.red == WINKING_STRENGTHS[0]
+    return Light.OFFLINE_ALLOWED_NO_PAPER if is_steady else Light.OFFLINE_NOT_ALLOWED_NO_PAPER
 
 
 def _red(showing: list[Level], until: float) -> Light | None:

@@ -30,6 +30,7 @@ BLUE: Final[Colour] = (0.0, 0.0, 1.0)
 AMBER: Final[Colour] = (1.0, 0.5, 0.0)
 WHITE: Final[Colour] = (1.0, 1.0, 1.0)
 CYAN: Final[Colour] = (0.0, 0.9, 1.0)
+VIOLET: Final[Colour] = (0.5, 0.0, 1.0)
 
 _log = structlog.get_logger(__name__)
 
@@ -65,7 +66,7 @@ class Pattern:
         return chain(self.once, cycle(self.forever))
 
 
-def pattern_of(light: Light) -> Pattern:  # noqa: PLR0912 -- one branch a light
+def pattern_of(light: Light) -> Pattern:  # noqa: C901, PLR0912 -- a branch a light
     """What docs/lights.md's table of lights looks like in time."""
     match light:
         case Light.DARK:
@@ -77,7 +78,9 @@ def pattern_of(light: Light) -> Pattern:  # noqa: PLR0912 -- one branch a light
         case Light.SHOW_QR:
             return _swell(BLUE, low=0.15, high=0.6, period_s=1.0, steps=20)
         case Light.KEY_THE_AMOUNT:
-            return _swell(CYAN, low=0.15, high=0.6, period_s=1.0, steps=20)
+            # Two pulses and a rest, where "show the QR" has one after the other.
+            pulse = _swell(CYAN, low=0.15, high=0.6, period_s=0.5, steps=10).forever
+            return Pattern(forever=(*pulse, *pulse, Step(_dim(CYAN, 0.15), 0.6)))
         case Light.ASKING:
             return Pattern(forever=(Step(BLUE, 0.1), Step(DARK, 0.1)))
         case Light.APPROVED:
@@ -90,12 +93,22 @@ def pattern_of(light: Light) -> Pattern:  # noqa: PLR0912 -- one branch a light
         case Light.REFRESH_QR:
             return Pattern(once=(Step(RED, 0.4), Step(DARK, 0.4)) * 3)
         case Light.FAULT:
-            return Pattern(forever=(Step(RED, 0.1), Step(DARK, 0.1)))
+            # Longer lit than dark, where "asking" is as long in both.
+            return Pattern(forever=(Step(RED, 0.15), Step(DARK, 0.07)))
         case Light.OFFLINE_ALLOWED:
-            return _swell(AMBER, low=0.04, high=0.5, period_s=4.0, steps=40)
+            return _swell(AMBER, low=0.04, high=0.5, period_s=2.0, steps=40)
         case Light.OFFLINE_NOT_ALLOWED:
             amber = Step(_dim(AMBER, 0.6), 0.12)
             return Pattern(forever=(amber, Step(DARK, 0.12), amber, Step(DARK, 1.0)))
+        case Light.READY_NO_PAPER:
+            white = _dim(WHITE, 0.12)
+            return Pattern(forever=(Step(white, 0.4), *_WINK, Step(white, 1.16)))
+        case Light.OFFLINE_ALLOWED_NO_PAPER:
+            amber = _dim(AMBER, 0.12)
+            return Pattern(forever=(Step(amber, 0.4), *_WINK, *_WINK, Step(amber, 1.16)))
+        case Light.OFFLINE_NOT_ALLOWED_NO_PAPER:
+            amber = Step(_dim(AMBER, 0.55), 0.12)
+            return Pattern(forever=(amber, Step(DARK, 0.12), amber, Step(DARK, 0.4), *_WINK))
         case _:
             assert_never(light)
 
@@ -103,6 +116,10 @@ def pattern_of(light: Light) -> Pattern:  # noqa: PLR0912 -- one branch a light
 def _dim(colour: Colour, level: float) -> Colour:
     red, green, blue = colour
     return (round(red * level, 4), round(green * level, 4), round(blue * level, 4))
+
+
+_WINK: Final = (Step(DARK, 0.12), Step(_dim(VIOLET, 0.8), 0.2), Step(DARK, 0.12))
+"""No paper. The darkness around it is seen by those who do not see the violet."""
 
 
 def _swell(colour: Colour, *, low: float, high: float, period_s: float, steps: int) -> Pattern:

@@ -5,6 +5,7 @@ from datetime import tzinfo
 
 from device.till.contents import AskToCancel, AskToPostAgain
 from device.till.entries import Entry
+from device.till.signals import PrinterState
 from device.till.standing import Standing
 from protocol.ids import CorrelationId, IdempotencyKey
 from protocol.messages import Reply, SignedIn
@@ -103,6 +104,15 @@ class ReplyArrived:
 
 
 @dataclass(frozen=True)
+class PrinterChanged:
+    """The printer said, or showed by taking no bytes, how it is."""
+
+    state: PrinterState
+    waiting: int
+    """Slips not printed yet."""
+
+
+@dataclass(frozen=True)
 class Tick:
     """A deadline of the state has come."""
 
@@ -118,5 +128,6 @@ Event = (
     | QrSeen
     | RequestSigned
     | ReplyArrived
+    | PrinterChanged
     | Tick
 )

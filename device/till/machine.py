@@ -24,6 +24,7 @@ from device.till.events import (
     LinkUp,
     Now,
     PolicyArrived,
+    PrinterChanged,
     QrSeen,
     ReplyArrived,
     RequestSigned,
@@ -40,6 +41,7 @@ from device.till.outbox import (
     note_signed,
     send_due,
 )
+from device.till.paper import see_printer
 from device.till.recovery import answer_handed_over, lose, open_journal, take_up
 from device.till.resting import (
     Step,
@@ -103,7 +105,7 @@ def step(till: Till, event: Event, now: Now) -> Step:
     return till, (*ended, *effects)
 
 
-def _step(till: Till, event: Event, now: Now) -> Step:
+def _step(till: Till, event: Event, now: Now) -> Step:  # noqa: PLR0912 -- a branch an event
     match event:
         case KeyPressed():
             return _press(till, event, now)
@@ -127,6 +129,8 @@ def _step(till: Till, event: Event, now: Now) -> Step:
             return take_up(till, event, now)
         case JournalFailed():
             return lose(till, event, now)
+        case PrinterChanged():
+            return see_printer(till, event)
         case SettledRecalled():
             return resending.take_up(till, event, now.monotonic_s)
         case _:

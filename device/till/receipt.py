@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from enum import StrEnum
 from typing import Final
 
 from device.till.entries import SaleOpened
@@ -57,11 +58,23 @@ class Qr:
 Line = Text | Columns | Rule | Qr
 
 
+class SlipKind(StrEnum):
+    """What a slip is still worth when the printer comes to it late."""
+
+    RECEIPT = "receipt"
+    """Printed late, marked as a copy: the customer may have gone without it."""
+    NOTICE = "notice"
+    """Printed late as it is."""
+    QUESTION = "question"
+    """Dropped: whoever was asked has answered or gone."""
+
+
 @dataclass(frozen=True)
 class Slip:
     """One piece of paper, from the top edge to the cut."""
 
     lines: tuple[Line, ...]
+    kind: SlipKind = SlipKind.NOTICE
 
 
 def receipt_of(sale: SaleOpened, approval: Approved, terms: Terms) -> Slip:
@@ -81,7 +94,8 @@ def receipt_of(sale: SaleOpened, approval: Approved, terms: Terms) -> Slip:
                 f"railtix:receipt:{approval.transaction_id}",
                 "Show this code at the stall to have this sale looked up.",
             ),
-        )
+        ),
+        SlipKind.RECEIPT,
     )
 
 
@@ -119,7 +133,8 @@ def handed_over_slip(sale: SaleOpened, approval: Approved, terms: Terms | None) 
             Rule(),
             Text("#  yes: it stays paid"),
             Text("*  held, no: it is paid back"),
-        )
+        ),
+        SlipKind.QUESTION,
     )
 
 
@@ -129,7 +144,8 @@ def sign_out_slip(terms: Terms, initials: str) -> Slip:
             *_heading(terms),
             Text(f"Sign out {initials}?", bold=True, large=True, centred=True),
             Text("Press # within 10 seconds to sign out. Any other key goes on selling."),
-        )
+        ),
+        SlipKind.QUESTION,
     )
 
 

@@ -25,6 +25,13 @@ REFRESH_QR_S = 2.4
 FAULT_S = 5.0
 STRAY_S = 3.0
 
+_NO_PAPER = {
+    Light.READY: Light.READY_NO_PAPER,
+    Light.OFFLINE_ALLOWED: Light.OFFLINE_ALLOWED_NO_PAPER,
+    Light.OFFLINE_NOT_ALLOWED: Light.OFFLINE_NOT_ALLOWED_NO_PAPER,
+}
+"""Slips wait until somebody has seen to the printer: the light of rest with a wink."""
+
 Step = tuple[Till, Effects]
 """What every transition gives: the new state, and what is to be done."""
 
@@ -48,6 +55,13 @@ def resting_phase(till: Till, wall_ms: int) -> WaitingForPolicy | NobodySignedIn
 
 def resting_light(till: Till) -> Light | None:
     """The light of a till that waits for staff; None while it shows something of its own."""
+    light = _light_at_rest(till)
+    if light is None or not till.printer.holds_slips_back:
+        return light
+    return _NO_PAPER.get(light, light)
+
+
+def _light_at_rest(till: Till) -> Light | None:
     match till.phase:
         case WaitingForPolicy():
             return Light.OFFLINE_NOT_ALLOWED

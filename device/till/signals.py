@@ -1,4 +1,4 @@
-"""Every light and sound the till can give; what each means stands in docs/lights.md."""
+"""Every light and sound the till can give, and what it knows of its paper; see docs/lights.md."""
 
 from enum import StrEnum
 
@@ -19,6 +19,9 @@ class Light(StrEnum):
     FAULT = "fault: do not hand over"
     OFFLINE_ALLOWED = "offline, sales allowed"
     OFFLINE_NOT_ALLOWED = "offline, sales not allowed"
+    READY_NO_PAPER = "ready, no paper"
+    OFFLINE_ALLOWED_NO_PAPER = "offline, sales allowed, no paper"
+    OFFLINE_NOT_ALLOWED_NO_PAPER = "offline, sales not allowed, no paper"
 
 
 class Sound(StrEnum):
@@ -31,3 +34,22 @@ class Sound(StrEnum):
     DECLINED = "two low beeps"
     REFRESH_QR = "three short beeps"
     FAULT = "long low"
+
+
+class PrinterState(StrEnum):
+    """What is known of the printer. No sale waits for any of it."""
+
+    OK = "ok"
+    """Well, or a printer that never says how it is and takes what is written."""
+    PAPER_LOW = "paper low"
+    NO_PAPER = "no paper"
+    COVER_OPEN = "cover open"
+    AWAY = "away"
+    """Unplugged, switched off, out of reach, or taking no bytes."""
+    NONE = "none"
+    """This appliance has no printer."""
+
+    @property
+    def holds_slips_back(self) -> bool:
+        """Whether slips wait until somebody has seen to the printer."""
+        return self in {PrinterState.NO_PAPER, PrinterState.COVER_OPEN, PrinterState.AWAY}

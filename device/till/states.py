@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from device.till.contents import AskToCancel, AskToPostAgain, AskToSignOut, Pin
 from device.till.entries import Entry, SaleOpened
-from device.till.signals import Light
+from device.till.signals import Light, PrinterState
 from device.till.standing import OpenSale
 from device.till.terms import Terms
 from protocol.messages import SignedIn
@@ -190,6 +190,8 @@ class Till:
     resent_for: str = ""
     stray_until: float = 0.0
     """Until then a key belongs to a number whose beginning was passed over; see `pass_over`."""
+    printer: PrinterState = PrinterState.OK
+    slips_waiting: int = 0
 
 
 def may_beat(till: Till) -> bool:
