@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
-from cloud.api.access import presented_session
+from cloud.api.access import presented_session, signed_in_attendee
 
 _ARGUMENTS: Final = frozenset({"request", "session", "body"})
 
@@ -33,7 +33,12 @@ class PhoneRoute(APIRoute):
                 "session": await presented_session(request),
             }
             if model is not None:
-                arguments["body"] = await _read(request, model)
+                try:
+                    arguments["body"] = await _read(request, model)
+                except RequestValidationError:
+                    # Whoever is not signed in hears that, and nothing of what a body should be.
+                    await signed_in_attendee(request)
+                    raise
             return await endpoint(**arguments)
 
         return handle
