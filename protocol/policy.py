@@ -41,6 +41,7 @@ VERSION: Final = 1
 PRODUCTS_MAX: Final = 80
 
 PositiveCents = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
+TopUpUrl = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^https?://[!-~]+\Z")]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=366 * 24 * 3600)]
 
 
@@ -93,6 +94,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reply_timeout_ms: Annotated[int, msgspec.Meta(ge=500, le=30_000)] = 4000
     products: Annotated[tuple[Product, ...], msgspec.Meta(max_length=PRODUCTS_MAX)] = ()
     offline: OfflineRules = OfflineRules()
+    top_up_url: TopUpUrl | None = None
+    """Where an attendee buys Credits: drawn as a QR on the slip of a sale declined for funds."""
     wallet_keys: Annotated[tuple[NamedKey, ...], msgspec.Meta(max_length=KEYS_MAX)]
     reply_keys: Annotated[tuple[NamedKey, ...], msgspec.Meta(min_length=1, max_length=KEYS_MAX)]
     badge_keys: Annotated[tuple[NamedKey, ...], msgspec.Meta(max_length=KEYS_MAX)]

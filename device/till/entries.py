@@ -5,8 +5,9 @@ from typing import Final
 
 import msgspec
 
-from protocol.messages import Outcome, SignedIn
+from protocol.messages import DeniedChanges, Outcome, SaleName, SignedIn
 from protocol.money import Money
+from protocol.policy import NamedKey
 
 
 class CancelReason(StrEnum):
@@ -93,6 +94,26 @@ class SaleCancelled(_Entry, frozen=True, tag="sale_cancelled"):
     why: CancelReason
 
 
+class SaleAcceptedOffline(_Entry, frozen=True, kw_only=True, tag="sale_accepted_offline"):
+    """The decision, where the till made it by its signed policy; open until its signed answer.
+
+    With the sale's own entry it holds all of what is uploaded, word for word, however late.
+    """
+
+    key: str
+    wallet_qr: str
+    payer_id: str
+    token_id: str
+    token_expires_s: int
+    amount: Money
+    scanned_at_ms: int
+    accepted_at_ms: int
+    """By trusted time, as is `scanned_at_ms`."""
+
+    def __repr__(self) -> str:
+        return f"SaleAcceptedOffline(key={self.key!r}, accepted_at_ms={self.accepted_at_ms})"
+
+
 class SaleAbandoned(_Entry, frozen=True, tag="sale_abandoned"):
     """Nothing was ever published under this key."""
 
@@ -111,12 +132,78 @@ class SaleKept(_Entry, frozen=True, tag="sale_kept"):
     key: str
 
 
+class RefundOpened(_Entry, frozen=True, kw_only=True, tag="refund_opened"):
+    """Written before it is asked for: from here on it is asked again until it has its answer."""
+
+    key: str
+    correlation_id: str
+    session_id: str
+    initials: str
+    event_id: str
+    stall_id: str
+    policy_version: int
+    sale: SaleName
+    amount: Money | None
+    """None: all that is left of the sale."""
+    approval_id: str | None
+    at_ms: int
+
+
+class RefundAnswered(_Entry, frozen=True, tag="refund_answered"):
+    """The cloud's signed word on a refund: given back, or not, and for good."""
+
+    key: str
+    outcome: Outcome
+    token: str
+
+
+class RefundShown(_Entry, frozen=True, tag="refund_shown"):
+    """Staff have the refund's answer: its slip was given to the printer."""
+
+    key: str
+
+
+class RefundAbandoned(_Entry, frozen=True, tag="refund_abandoned"):
+    """The journal failed before this refund was asked for: nothing was published under its key."""
+
+    key: str
+
+
 class MessageClosed(_Entry, frozen=True, tag="message_closed"):
-    """The cloud's signed answer to a cancel or a sign-out."""
+    """The cloud's signed answer to a cancel, a sign-out or an offline acceptance."""
 
     key: str
     kind: str
     token: str
+    is_posting: bool = False
+    """The answer says that an offline acceptance is posted: it proves that to a restored cloud."""
+
+
+class Synced(_Entry, frozen=True, tag="synced"):
+    """The last signed answer to a heartbeat, and when the deny list was last whole and newest."""
+
+    at_ms: int
+    denied_at_ms: int | None
+
+
+class SyncRefused(_Entry, frozen=True, tag="sync_refused"):
+    """The cloud said that this appliance is revoked or quarantined: it sells nothing alone."""
+
+    at_ms: int
+
+
+class DeniedTaken(_Entry, frozen=True, tag="denied_taken"):
+    """What changed on the list of payers that no till may take offline."""
+
+    changes: DeniedChanges
+    at_ms: int
+
+
+class WalletKeysTaken(_Entry, frozen=True, tag="wallet_keys_taken"):
+    """Keys of wallet QRs that are newer than this version of the policy."""
+
+    policy_version: int
+    keys: tuple[NamedKey, ...]
 
 
 class Resent(_Entry, frozen=True, tag="resent"):
@@ -133,10 +220,19 @@ Entry = (
     | SaleOpened
     | SaleAnswered
     | SaleCancelled
+    | SaleAcceptedOffline
     | SaleAbandoned
     | LightShown
     | SaleKept
+    | RefundOpened
+    | RefundAnswered
+    | RefundShown
+    | RefundAbandoned
     | MessageClosed
+    | Synced
+    | SyncRefused
+    | DeniedTaken
+    | WalletKeysTaken
     | Resent
 )
 
@@ -161,6 +257,8 @@ def key_of(entry: Entry) -> str:
     """The idempotency key an entry is about; empty where there is none."""
     match entry:
         case EpochBegan() | PolicyTaken() | SessionBegan() | Resent():
+            return ""
+        case Synced() | SyncRefused() | DeniedTaken() | WalletKeysTaken():
             return ""
         case SessionEnded(key=key):
             return key or ""

@@ -5,10 +5,13 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Final
 
-from device.till.entries import SaleOpened
+from device.till.entries import RefundOpened, SaleOpened
 from device.till.terms import Terms
-from protocol.messages import Approved
+from protocol import receipt_qr
+from protocol.messages import Approved, Refunded, SaleName
 from protocol.money import Money, format_cents
+
+COPY: Final = "COPY"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -79,21 +82,57 @@ class Slip:
 
 def receipt_of(sale: SaleOpened, approval: Approved, terms: Terms) -> Slip:
     """What the customer takes home. It names nobody but the staff member, by initials."""
-    policy = terms.policy
     return Slip(
         (
-            *_heading(terms),
-            *_lines_of(sale, policy.locale),
+            *heading(terms),
+            *_body_of(sale, terms),
+            Columns("Credits left", spell(approval.balance, terms.policy.locale)),
             Rule(),
-            Columns("Total", spell(approval.amount, policy.locale), bold=True),
-            Columns("Credits left", spell(approval.balance, policy.locale)),
-            Rule(),
-            Columns(_time(approval.at_ms, terms.zone), f"Served by {sale.initials}"),
+            Columns(time_of(approval.at_ms, terms.zone), f"Served by {sale.initials}"),
             Text(approval.code, bold=True, large=True, centred=True),
-            Qr(
-                f"railtix:receipt:{approval.transaction_id}",
-                "Show this code at the stall to have this sale looked up.",
+            qr_of(SaleName(terms.policy.device_id, sale.key)),
+        ),
+        SlipKind.RECEIPT,
+    )
+
+
+def offline_receipt_of(sale: SaleOpened, at_ms: int, terms: Terms) -> Slip:
+    """The same for a sale taken offline: nobody here knows the balance, and it has no code yet."""
+    return Slip(
+        (
+            *heading(terms),
+            Text("ACCEPTED OFFLINE", bold=True, large=True, centred=True),
+            *_body_of(sale, terms),
+            Text(
+                "Paid. It is taken from your Credits once this stall is online again; your wallet "
+                "shows it then."
             ),
+            Rule(),
+            Columns(time_of(at_ms, terms.zone), f"Served by {sale.initials}"),
+            qr_of(SaleName(terms.policy.device_id, sale.key)),
+        ),
+        SlipKind.RECEIPT,
+    )
+
+
+def refund_slip(
+    refund: RefundOpened, given: Refunded, terms: Terms, *, again: bool = False
+) -> Slip:
+    """What was given back, to which balance, and what may still be given back of the sale."""
+    locale = terms.policy.locale
+    left = Money(given.left_in_cents, given.amount.currency)
+    return Slip(
+        (
+            *heading(terms),
+            *((Text(COPY, bold=True, centred=True),) if again else ()),
+            Text("REFUND", bold=True, large=True, centred=True),
+            Columns("Given back", spell(given.amount, locale), bold=True),
+            Columns("Credits now", spell(given.balance, locale)),
+            Columns("Left of this sale", spell(left, locale)),
+            Rule(),
+            Columns(time_of(given.at_ms, terms.zone), f"Served by {refund.initials}"),
+            Text(given.code, bold=True, large=True, centred=True),
+            Text("It is in your wallet already: keep this slip, and sign nothing.", centred=True),
         ),
         SlipKind.RECEIPT,
     )
@@ -104,13 +143,14 @@ def declined_for_funds_slip(sale: SaleOpened, balance: Money, terms: Terms, at_m
     locale = terms.policy.locale
     return Slip(
         (
-            *_heading(terms),
+            *heading(terms),
             Text("Not enough Credits", bold=True, large=True, centred=True),
             Columns("Asked", spell(sale.amount, locale)),
             Columns("Credits left", spell(balance, locale), bold=True),
             Text("Nothing was deducted. Top up in your wallet and show a new code."),
+            *_top_up_code(terms),
             Rule(),
-            Text(_time(at_ms, terms.zone)),
+            Text(time_of(at_ms, terms.zone)),
         )
     )
 
@@ -121,15 +161,15 @@ def handed_over_slip(sale: SaleOpened, approval: Approved, terms: Terms | None) 
     zone = UTC if terms is None else terms.zone
     return Slip(
         (
-            *(() if terms is None else _heading(terms)),
+            *(() if terms is None else heading(terms)),
             Text("Handed over?", bold=True, large=True, centred=True),
             Text(
                 "This sale was approved just before the power went. "
                 "Its green light may never have been seen."
             ),
-            *_lines_of(sale, locale),
+            *lines_of(sale, locale),
             Columns("Total", spell(sale.amount, locale), bold=True),
-            Columns(_time(sale.at_ms, zone), approval.code),
+            Columns(time_of(sale.at_ms, zone), approval.code),
             Rule(),
             Text("#  yes: it stays paid"),
             Text("*  held, no: it is paid back"),
@@ -141,7 +181,7 @@ def handed_over_slip(sale: SaleOpened, approval: Approved, terms: Terms | None) 
 def sign_out_slip(terms: Terms, initials: str) -> Slip:
     return Slip(
         (
-            *_heading(terms),
+            *heading(terms),
             Text(f"Sign out {initials}?", bold=True, large=True, centred=True),
             Text("Press # within 10 seconds to sign out. Any other key goes on selling."),
         ),
@@ -170,7 +210,7 @@ def spell(money: Money, locale: str) -> str:
     return f"{text} {money.currency}"
 
 
-def _heading(terms: Terms) -> tuple[Line, ...]:
+def heading(terms: Terms) -> tuple[Line, ...]:
     return (
         Text(terms.policy.event_name, bold=True, centred=True),
         Text(terms.policy.stall_name, centred=True),
@@ -178,7 +218,22 @@ def _heading(terms: Terms) -> tuple[Line, ...]:
     )
 
 
-def _lines_of(sale: SaleOpened, locale: str) -> tuple[Columns, ...]:
+def qr_of(sale: SaleName) -> Qr:
+    return Qr(receipt_qr.write(sale), "Show this code at this stall for a refund.")
+
+
+def _body_of(sale: SaleOpened, terms: Terms) -> tuple[Line, ...]:
+    locale = terms.policy.locale
+    total = Columns("Total", spell(sale.amount, locale), bold=True)
+    return (*lines_of(sale, locale), Rule(), total)
+
+
+def _top_up_code(terms: Terms) -> tuple[Qr, ...]:
+    url = terms.policy.top_up_url
+    return () if url is None else (Qr(url, "Scan to top up."),)
+
+
+def lines_of(sale: SaleOpened, locale: str) -> tuple[Columns, ...]:
     currency = sale.amount.currency
     if not sale.lines:
         return (Columns("Amount", spell(sale.amount, locale)),)
@@ -191,5 +246,5 @@ def _lines_of(sale: SaleOpened, locale: str) -> tuple[Columns, ...]:
     )
 
 
-def _time(at_ms: int, zone: tzinfo) -> str:
+def time_of(at_ms: int, zone: tzinfo) -> str:
     return (_EPOCH + timedelta(milliseconds=at_ms)).astimezone(zone).strftime("%Y-%m-%d %H:%M")

@@ -1,6 +1,6 @@
 """What a journal amounts to: the policy, the session, and everything that is not settled yet."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from device.till.entries import (
@@ -9,6 +9,10 @@ from device.till.entries import (
     LightShown,
     MessageClosed,
     PolicyTaken,
+    RefundAbandoned,
+    RefundAnswered,
+    RefundOpened,
+    RefundShown,
     Resent,
     SaleAbandoned,
     SaleAnswered,
@@ -18,7 +22,8 @@ from device.till.entries import (
     SessionBegan,
     SessionEnded,
 )
-from protocol.messages import Approved
+from device.till.shift import LastSale, Shift, last_sale_of
+from protocol.messages import Approved, Outcome, Refunded
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,15 @@ class OpenSale:
     sale: SaleOpened
     approval: Approved | None = None
     is_cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class OpenRefund:
+    """A refund that has no answer yet, or whose answer staff may not have."""
+
+    number: int
+    refund: RefundOpened
+    answer: Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -52,10 +66,15 @@ class Standing:
     session: SessionBegan | None = None
     sales: tuple[OpenSale, ...] = ()
     sign_outs: tuple[OpenSignOut, ...] = ()
+    refunds: tuple[OpenRefund, ...] = ()
+    last_sale: LastSale | None = None
+    shift: Shift = field(default_factory=Shift)
+    """Of the session that is, or was last, open."""
     resent_for: str = ""
     """The restore of the cloud's database after which the journal was said again."""
 
-    def after(self, number: int, entry: Entry) -> "Standing":
+    # One branch an entry.
+    def after(self, number: int, entry: Entry) -> "Standing":  # noqa: C901, PLR0912
         """The standing once entry `number` is written; an entry about no open sale changes none."""
         match entry:
             case EpochBegan():
@@ -63,7 +82,7 @@ class Standing:
             case PolicyTaken():
                 return replace(self, policy=entry)
             case SessionBegan():
-                return replace(self, session=entry)
+                return replace(self, session=entry, shift=Shift())
             case SessionEnded(session_id=session_id, key=key):
                 mine = self.session is not None and self.session.session.session_id == session_id
                 sign_outs = self.sign_outs
@@ -73,10 +92,11 @@ class Standing:
             case SaleOpened():
                 return replace(self, sales=(*self.sales, OpenSale(number, entry)))
             case SaleAnswered(key=key, outcome=outcome):
-                approved = isinstance(outcome, Approved)
-                return self._with(key, approval=outcome) if approved else self._without(key)
+                if not isinstance(outcome, Approved):
+                    return self._without(key)
+                return self._sold(key, outcome)
             case SaleCancelled(key=key):
-                return self._with(key, is_cancelled=True)
+                return self._unsold(key)
             case SaleAbandoned(key=key) | LightShown(key=key) | SaleKept(key=key):
                 # A cancelled sale stays open for the cloud's answer, whatever else is said of it.
                 return replace(
@@ -85,6 +105,13 @@ class Standing:
                         each for each in self.sales if each.sale.key != key or each.is_cancelled
                     ),
                 )
+            case RefundOpened():
+                return replace(self, refunds=(*self.refunds, OpenRefund(number, entry)))
+            case RefundAnswered(key=key, outcome=outcome):
+                return self._gave_back(key, outcome)
+            case RefundShown(key=key) | RefundAbandoned(key=key):
+                refunds = tuple(each for each in self.refunds if each.refund.key != key)
+                return replace(self, refunds=refunds)
             case Resent(restore_id=restore_id):
                 return replace(self, resent_for=restore_id)
             case MessageClosed(key=key):
@@ -95,11 +122,51 @@ class Standing:
 
     def settled_below(self, last: int) -> int:
         """Every entry below this number has its final answer."""
-        numbers = [each.number for each in (*self.sales, *self.sign_outs)]
+        numbers = [each.number for each in (*self.sales, *self.sign_outs, *self.refunds)]
         return min(numbers, default=last + 1)
 
     def sale(self, key: str) -> OpenSale | None:
         return next((each for each in self.sales if each.sale.key == key), None)
+
+    def refund(self, key: str) -> OpenRefund | None:
+        return next((each for each in self.refunds if each.refund.key == key), None)
+
+    def number_of(self, key: str) -> int:
+        """The number of an open sale's or refund's own entry; 0 where none is open under it."""
+        found = self.sale(key) or self.refund(key)
+        return 0 if found is None else found.number
+
+    def _sold(self, key: str, approval: Approved) -> "Standing":
+        found = self.sale(key)
+        standing = self._with(key, approval=approval)
+        if found is None:
+            return standing
+        last = last_sale_of(found.sale, approval, approval.at_ms)
+        return replace(standing, last_sale=last, shift=self.shift.sold(found.sale))
+
+    def _unsold(self, key: str) -> "Standing":
+        """An approved sale is taken back: no receipt of it is printed again."""
+        found = self.sale(key)
+        standing = self._with(key, is_cancelled=True)
+        if found is None or found.approval is None or found.is_cancelled:
+            return standing
+        is_last = self.last_sale is not None and self.last_sale.sale.key == key
+        last = None if is_last else self.last_sale
+        return replace(standing, last_sale=last, shift=self.shift.unsold(found.sale))
+
+    def _gave_back(self, key: str, answer: Outcome) -> "Standing":
+        found = self.refund(key)
+        if found is None:
+            return self
+        answered = replace(found, answer=answer)
+        refunds = tuple(answered if each is found else each for each in self.refunds)
+        standing = replace(self, refunds=refunds)
+        if not isinstance(answer, Refunded):
+            return standing
+        cents, last = answer.amount.amount_in_cents, self.last_sale
+        if last is not None and last.sale.key == found.refund.sale.key:
+            last = last.after_refund(cents)
+        return replace(standing, last_sale=last, shift=self.shift.gave_back(cents))
 
     def _with(
         self, key: str, *, approval: Approved | None = None, is_cancelled: bool = False
