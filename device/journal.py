@@ -1,84 +1,48 @@
 """The journal: numbered, chained, fsynced entries in SQLite; nothing in it ever changes."""
 
-import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-import msgspec
+import structlog
 
+from device.chain import (
+    FILE_NAME,
+    NOTHING,
+    Chain,
+    CorruptError,
+    read,
+    rows,
+    upgrade_script,
+    version_of,
+)
+from device.pruning import Pruner
+from device.retention import Retention
+from device.salvage import files_set_aside, forget_needless, name_to_set_aside, salvage
 from device.till.contents import AskToCancel, AskToPostAgain
 from device.till.entries import Entry, EpochBegan, decode, encode, key_of, kind_of
 from device.till.resending import settled_sales
 from device.till.standing import Standing
-from protocol.encoding import to_base64url
 from protocol.messages import JournalPosition
 
-FILE_NAME: Final = "journal.db"
 CHECKPOINT_ENTRIES: Final = 200
 """After so many entries the write-ahead log is folded into the file, between sales."""
 
-_SCHEMA: Final = """
-CREATE TABLE entries (
-    epoch TEXT NOT NULL,
-    number INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL,
-    key TEXT NOT NULL,
-    body BLOB NOT NULL,
-    head BLOB NOT NULL
-) STRICT;
-CREATE TABLE probe (at_ms INTEGER NOT NULL) STRICT;
-INSERT INTO probe VALUES (0);
-CREATE TRIGGER entries_stay BEFORE DELETE ON entries
-    BEGIN SELECT RAISE(ABORT, 'journal entries stay'); END;
-CREATE TRIGGER entries_never_change BEFORE UPDATE ON entries
-    BEGIN SELECT RAISE(ABORT, 'journal entries never change'); END;
-"""
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 """SQLITE_ERROR: our own statements are right, so a table is missing."""
 
 CommitHook = Callable[[Literal["before", "after"], tuple[Entry, ...]], None]
 """Called around every commit: where a test cuts the power. The path is the same without one."""
 
+_log = structlog.get_logger(__name__)
+
 
 class JournalFault(Exception):  # noqa: N818 -- the disk's fault, not an error in what was asked
     """The disk did not take it, or did not give it; named by SQLite's own error name."""
-
-
-class _CorruptError(Exception):
-    """The file is readable and wrong."""
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Where the entries stand and what they amount to."""
-
-    epoch: str
-    last: int
-    head: bytes
-    standing: Standing
-
-    @classmethod
-    def of(cls, epoch: str) -> "Chain":
-        return cls(epoch, 0, hashlib.sha256(epoch.encode()).digest(), Standing())
-
-    def after(self, entry: Entry, body: bytes) -> "Chain":
-        number = self.last + 1
-        head = hashlib.sha256(self.head + number.to_bytes(8, "big") + body).digest()
-        return Chain(self.epoch, number, head, self.standing.after(number, entry))
-
-    @property
-    def position(self) -> JournalPosition:
-        return JournalPosition(
-            epoch=self.epoch,
-            last=self.last,
-            settled_below=self.standing.settled_below(self.last),
-            head=to_base64url(self.head),
-        )
 
 
 class Journal:
@@ -91,13 +55,16 @@ class Journal:
         fresh_epoch: Callable[[], str],
         wall_ms: Callable[[], int],
         on_commit: CommitHook | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self.path = folder / FILE_NAME
         self._fresh_epoch = fresh_epoch
         self._wall_ms = wall_ms
         self._on_commit = on_commit
         self._connection: sqlite3.Connection | None = None
-        self._chain = Chain.of("not-opened-so-far")
+        self._retention = retention or Retention()
+        self._chain = NOTHING
+        self._pruner = Pruner(self._retention, NOTHING)
         self._since_checkpoint = 0
 
     @property
@@ -114,7 +81,8 @@ class Journal:
         return self._connection is not None
 
     def open(self) -> Standing:
-        """Open and check every entry; a corrupt file is set aside and a new epoch begins.
+        """Open and check every entry; a corrupt file is set aside and a new epoch begins with what
+        the cloud was promised in the old one.
 
         Raises JournalFault where the disk cannot be read or written.
         """
@@ -124,7 +92,7 @@ class Journal:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 self._open()
-            except _CorruptError as corruption:
+            except CorruptError as corruption:
                 self.close()
                 after = f"{self._set_aside()}: {corruption}"
                 self._open()
@@ -147,14 +115,14 @@ class Journal:
         if connection is None:
             raise JournalFault("not open")
         chain = self._chain
-        rows: list[tuple[str, int, str, str, bytes, bytes]] = []
+        new: list[tuple[str, int, str, str, bytes, bytes]] = []
         for entry in entries:
             body = encode(entry)
             chain = chain.after(entry, body)
-            rows.append((chain.epoch, chain.last, kind_of(entry), key_of(entry), body, chain.head))
+            new.append((chain.epoch, chain.last, kind_of(entry), key_of(entry), body, chain.head))
         try:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", new)
             if self._on_commit is not None:
                 self._on_commit("before", entries)
             connection.execute("COMMIT")
@@ -179,25 +147,42 @@ class Journal:
         if self._connection is None:
             raise JournalFault("not open")
         try:
-            rows = _rows(self._connection, from_entry)
-            return settled_sales((number, decode(body)) for _, number, _, body in rows)
+            # What is left below the base is neither checked nor whole any more.
+            kept = rows(self._connection, max(from_entry, self._pruner.base.last + 1))
+            return settled_sales((number, decode(body)) for _, number, _, body in kept)
         except sqlite3.Error as error:
             self.close()
             raise JournalFault(_name(error)) from error
 
-    def rest(self) -> None:
-        """Between sales: fold a long write-ahead log into the file, so that no sale pays for it.
+    def rest(self, cloud_ms: int | None = None) -> None:
+        """Between sales: fold a long write-ahead log into the file, so that no sale pays for it,
+        and let a few old entries go.
 
+        `cloud_ms`: the cloud's time, where it is known; without it nothing is known to be old.
         Raises JournalFault.
         """
-        if self._connection is None or self._since_checkpoint < CHECKPOINT_ENTRIES:
+        if self._connection is None:
             return
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.Error as error:
+            if self._since_checkpoint >= CHECKPOINT_ENTRIES:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._since_checkpoint = 0
+            if cloud_ms is not None:
+                self._prune(self._connection, cloud_ms)
+        except (sqlite3.Error, CorruptError) as error:
             self.close()
             raise JournalFault(_name(error)) from error
-        self._since_checkpoint = 0
+
+    def _prune(self, connection: sqlite3.Connection, cloud_ms: int) -> None:
+        try:
+            self._since_checkpoint += self._pruner.step(connection, self._chain, cloud_ms)
+        except sqlite3.Error as error:
+            if not _is(error, {sqlite3.SQLITE_FULL}):
+                raise
+            # Nothing was lost, and nothing of a sale depends on it: the next sale finds out.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            _log.warning("journal_not_pruned", fault=_name(error))
 
     def close(self) -> None:
         if self._connection is not None:
@@ -214,31 +199,36 @@ class Journal:
             # FULL: with NORMAL a power cut loses commits on an SD card (docs/facts.md).
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA wal_autocheckpoint=0")
-            if connection.execute("PRAGMA user_version").fetchone() == (0,):
-                connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version=1;COMMIT;")
+            upgrade = upgrade_script(version_of(connection))
+            if upgrade is not None:
+                connection.executescript(upgrade)
                 _fsync_folder(self.path.parent)
-            self._chain = _read(connection)
+            base, self._chain = read(connection)
+            self._pruner = Pruner(self._retention, base)
             # A disk that is full or read-only must be known before a customer stands there.
             connection.execute("UPDATE probe SET at_ms = ?", (self._wall_ms(),))
         except sqlite3.DatabaseError as error:
-            if _is_corrupt(error):
-                raise _CorruptError(_name(error)) from error
+            if _is(error, _CORRUPT):
+                raise CorruptError(_name(error)) from error
             raise
 
     def _begin(self, after: str) -> None:
+        """The first entries of an epoch: also what the files set aside have promised the cloud.
+
+        All of them, each time: the power may have gone between setting aside and beginning.
+        """
         epoch = self._fresh_epoch()
+        aside = files_set_aside(self.path.parent)
+        saved = salvage(aside)
+        if aside:
+            after = f"{after or 'no file'}; {saved}"
         self._chain = Chain.of(epoch)
-        began = EpochBegan(epoch, self._wall_ms(), after)
-        self.append(began)
+        self.append(EpochBegan(epoch, self._wall_ms(), after), *saved.entries)
+        forget_needless(aside, saved)
 
     def _set_aside(self) -> str:
         """Rename the file, its log and its index; returns the new name."""
-        numbers = (number for number in range(1, 10_000))
-        aside = next(
-            path
-            for path in (self.path.with_name(f"journal-set-aside-{n}.db") for n in numbers)
-            if not path.exists()
-        )
+        aside = name_to_set_aside(self.path.parent)
         for suffix in ("-wal", "-shm", ""):
             old = self.path.with_name(self.path.name + suffix)
             if old.exists():
@@ -259,36 +249,11 @@ def look_at(folder: Path) -> Chain | None:
         with closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         ) as connection:
-            return _read(connection)
+            return read(connection)[1]
     except sqlite3.Error as error:
         raise JournalFault(_name(error)) from error
-    except _CorruptError as corruption:
+    except CorruptError as corruption:
         raise JournalFault(str(corruption)) from corruption
-
-
-def _read(connection: sqlite3.Connection) -> Chain:
-    """Every entry, checked. Raises _CorruptError where one is missing, changed or unknown."""
-    if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-        raise _CorruptError("quick_check")
-    chain: Chain | None = None
-    for epoch, number, head, body in _rows(connection):
-        chain = Chain.of(epoch) if chain is None else chain
-        try:
-            chain = chain.after(decode(body), body)
-        except msgspec.DecodeError as error:
-            raise _CorruptError(f"entry {number} is unreadable") from error
-        if (epoch, number, head) != (chain.epoch, chain.last, chain.head):
-            raise _CorruptError(f"entry {number} does not follow")
-    return chain or Chain.of("not-opened-so-far")
-
-
-def _rows(
-    connection: sqlite3.Connection, from_entry: int = 0
-) -> Iterator[tuple[str, int, bytes, bytes]]:
-    yield from connection.execute(
-        "SELECT epoch, number, head, body FROM entries WHERE number >= ? ORDER BY number",
-        (from_entry,),
-    )
 
 
 def _fsync_folder(folder: Path) -> None:
@@ -299,11 +264,11 @@ def _fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _is_corrupt(error: sqlite3.Error) -> bool:
+def _is(error: sqlite3.Error, codes: AbstractSet[int]) -> bool:
     code: int | None = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _CORRUPT
+    return code is not None and code & 0xFF in codes
 
 
-def _name(error: sqlite3.Error) -> str:
+def _name(error: Exception) -> str:
     name: str | None = getattr(error, "sqlite_errorname", None)
     return name or type(error).__name__

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from device.credentials import CredentialsError
 from device.credentials import load as load_credentials
-from device.journal import Chain, JournalFault, look_at
+from device.chain import Chain
+from device.journal import JournalFault, look_at
 from device.kept_checkpoint import KeptCheckpoint
 from device.notary import Notary
 from device.settings import Settings

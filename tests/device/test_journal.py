@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from device.journal import CHECKPOINT_ENTRIES, FILE_NAME, Journal, JournalFault, look_at
+from device.chain import FILE_NAME
+from device.journal import CHECKPOINT_ENTRIES, Journal, JournalFault, look_at
 from device.till.contents import AskToCancel, AskToPostAgain
 from device.till.entries import (
     CancelReason,

@@ -8,7 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
-from device.journal import FILE_NAME, look_at
+from device.chain import FILE_NAME
+from device.journal import look_at
 from device.till.entries import SaleAbandoned, SaleAnswered, SaleCancelled, SaleOpened
 from protocol.messages import Approved
 from tests.journeys.bar import WITHIN_S, Bar, Guest, Watch, eventually
