@@ -4,7 +4,8 @@ from collections import Counter, defaultdict
 
 from cloud.ledger.postings import Posting, TransactionType
 from device.till.entries import SaleAbandoned, SaleAnswered, SaleCancelled
-from protocol.messages import Approved
+from protocol import receipt_qr
+from protocol.messages import Approved, SaleName
 from tests.simulation.identities import CURRENCY
 from tests.simulation.witness import SaleKey, Seen, Word
 from tests.simulation.world import World
@@ -59,7 +60,8 @@ def _check_sale(world: World, sale_key: SaleKey, seen: Seen, postings: list[Post
         raise broken("a reversal of something else", *sale_key)
     if deducts and not seen.was_asked:
         raise broken("deducted before any QR was seen", *sale_key)
-    if any(each != f"railtix:receipt:{deducts[0].id}" for each in seen.receipts if deducts):
+    named = receipt_qr.write(SaleName(*sale_key))
+    if any(each != named for each in seen.receipts):
         raise broken("a receipt for another sale", *sale_key)
     is_deducted = bool(deducts) and not refunds
     if is_deducted and not was_paid(seen):

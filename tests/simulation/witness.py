@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from device.till.entries import SaleOpened
-from device.till.receipt import Qr, Slip
+from device.till.receipt import COPY, Qr, Slip, Text
 from device.till.signals import Light
 from protocol.money import Money
 from tests.simulation.history import History
@@ -78,7 +78,9 @@ class Witness:
             self._in_front.pop(device_id, None)
 
     def see_slip(self, device_id: str, slip: Slip) -> None:
-        """A receipt belongs to the sale whose green light shines beside it."""
+        """A receipt belongs to the sale whose green light shines beside it; a copy to nobody."""
+        if any(isinstance(each, Text) and each.text == COPY for each in slip.lines):
+            return
         receipts = [each.content for each in slip.lines if isinstance(each, Qr)]
         if not receipts:
             return
