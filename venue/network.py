@@ -80,15 +80,12 @@ class Network:
         self._wire = Wire.SILENT
 
     def cut(self) -> None:
-        self._wire = Wire.CUT
-        self._break_connections()
+        self._break_connections(Wire.CUT)
 
     def mend(self) -> None:
-        lost = self._wire is not Wire.WHOLE
-        self._wire = Wire.WHOLE
         self._needles = ()
-        if lost:
-            self._break_connections()
+        if self._wire is not Wire.WHOLE:
+            self._break_connections(Wire.WHOLE)
 
     def close(self) -> None:
         if self._thread.is_alive():
@@ -175,10 +172,12 @@ class Network:
         await writer.drain()
         traffic.carried += len(chunk)
 
-    def _break_connections(self) -> None:
+    def _break_connections(self, wire: Wire) -> None:
+        """At one moment for all: none that is made meanwhile is broken by mistake."""
         done = threading.Event()
 
         def abort() -> None:
+            self._wire = wire
             self._abort_all()
             done.set()
 
