@@ -30,6 +30,9 @@ class Light(StrEnum):
     READY_NO_PAPER = "ready, no paper"
     OFFLINE_ALLOWED_NO_PAPER = "offline, sales allowed, no paper"
     OFFLINE_NOT_ALLOWED_NO_PAPER = "offline, sales not allowed, no paper"
+    SHOW_RECEIPT = "show the receipt's QR"
+    SUPERVISOR = "a supervisor's badge"
+    REFUNDED = "refunded"
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,24 @@ def _hue(level: Level) -> _Hue:
             return _Hue.VIOLET
 
 
-def _is_asking(level: Level) -> bool:
-    return _hue(level) is _Hue.BLUE and level.blue == 1
+def _blue(level: Level) -> Light:
+    match level.blue:
+        case 1:
+            return Light.ASKING
+        case 0.8:
+            return Light.SHOW_RECEIPT
+        case _:
+            return Light.SHOW_QR
+
+
+def _cyan(level: Level) -> Light:
+    match level.green, level.blue:
+        case (0.9, 1):
+            return Light.SUPERVISOR
+        case (0.9, 0.5):
+            return Light.REFUNDED
+        case _:
+            return Light.KEY_THE_AMOUNT
 
 
 def _is_ready(level: Level) -> bool:
@@ -183,12 +202,14 @@ def _goes_on(showing: list[Level], level: Level, lasts_s: float) -> bool:
             # Steady red ends in the dark: red after it is the next word.
             return hue is _Hue.RED and showing[-1].at - last.at < STEADY_S
         case _Hue.BLUE:
-            return hue is _Hue.BLUE and _is_asking(level) == _is_asking(last)
+            return hue is _Hue.BLUE and _blue(level) is _blue(last)
+        case _Hue.CYAN:
+            return hue is _Hue.CYAN and _cyan(level) is _cyan(last)
         case _Hue.WHITE:
             return hue is _Hue.WHITE and _is_ready(level) == _is_ready(last)
         case _Hue.DIM_AMBER:
             return hue is _Hue.DIM_AMBER and _is_double_blink(level) == _is_double_blink(last)
-        case _Hue.CYAN | _Hue.AMBER | _Hue.VIOLET | _Hue.DARK | _Hue.OTHER:
+        case _Hue.AMBER | _Hue.VIOLET | _Hue.DARK | _Hue.OTHER:
             return hue is _hue(last)
 
 
@@ -202,10 +223,12 @@ def _pause_max_s(last: Level) -> float:
         case _Hue.RED | _Hue.GREEN | _Hue.AMBER:
             return WORD_PAUSE_MAX_S
         case _Hue.BLUE:
-            return WORD_PAUSE_MAX_S if _is_asking(last) else 0
+            return 0 if _blue(last) is Light.SHOW_QR else STATE_PAUSE_MAX_S
+        case _Hue.CYAN:
+            return 0 if _cyan(last) is Light.KEY_THE_AMOUNT else STATE_PAUSE_MAX_S
         case _Hue.DIM_AMBER:
             return STATE_PAUSE_MAX_S if _is_double_blink(last) else 0
-        case _Hue.WHITE | _Hue.CYAN | _Hue.DARK | _Hue.OTHER:
+        case _Hue.WHITE | _Hue.DARK | _Hue.OTHER:
             return 0
 
 
@@ -220,9 +243,9 @@ def _name(showing: list[Level], until: float) -> Light | None:
         case _Hue.GREEN:
             return Light.APPROVED_OFFLINE if _Hue.AMBER in hues else Light.APPROVED
         case _Hue.BLUE:
-            return Light.ASKING if _is_asking(first) else Light.SHOW_QR
+            return _blue(first)
         case _Hue.CYAN:
-            return Light.KEY_THE_AMOUNT
+            return _cyan(first)
         case _Hue.RED:
             return _red(showing, until)
         case _Hue.WHITE:

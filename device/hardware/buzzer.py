@@ -51,6 +51,8 @@ def beeps_of(sound: Sound) -> tuple[Beep, ...]:
             return (Beep(440, 0.2), _PAUSE, Beep(440, 0.2))
         case Sound.REFRESH_QR:
             return (Beep(880, 0.08), _PAUSE, Beep(880, 0.08), _PAUSE, Beep(880, 0.08))
+        case Sound.REFUNDED:
+            return (Beep(990, 0.12), _PAUSE, Beep(1485, 0.2))
         case Sound.FAULT:
             return (Beep(220, 1.2),)
         case _:

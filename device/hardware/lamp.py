@@ -30,6 +30,7 @@ BLUE: Final[Colour] = (0.0, 0.0, 1.0)
 AMBER: Final[Colour] = (1.0, 0.5, 0.0)
 WHITE: Final[Colour] = (1.0, 1.0, 1.0)
 CYAN: Final[Colour] = (0.0, 0.9, 1.0)
+TEAL: Final[Colour] = (0.0, 0.9, 0.5)
 VIOLET: Final[Colour] = (0.5, 0.0, 1.0)
 
 _log = structlog.get_logger(__name__)
@@ -109,6 +110,16 @@ def pattern_of(light: Light) -> Pattern:  # noqa: C901, PLR0912 -- a branch a li
         case Light.OFFLINE_NOT_ALLOWED_NO_PAPER:
             amber = Step(_dim(AMBER, 0.55), 0.12)
             return Pattern(forever=(amber, Step(DARK, 0.12), amber, Step(DARK, 0.4), *_WINK))
+        case Light.SHOW_RECEIPT:
+            blue = _dim(BLUE, 0.8)
+            return Pattern(
+                forever=(Step(blue, 0.6), Step(DARK, 0.2), Step(blue, 0.2), Step(DARK, 0.7))
+            )
+        case Light.SUPERVISOR:
+            blink = (Step(CYAN, 0.1), Step(DARK, 0.1))
+            return Pattern(forever=(*blink, *blink, Step(CYAN, 0.1), Step(DARK, 0.7)))
+        case Light.REFUNDED:
+            return Pattern(once=(Step(TEAL, 0.8), Step(DARK, 0.2)) * 2)
         case _:
             assert_never(light)
 

@@ -22,6 +22,9 @@ class Light(StrEnum):
     READY_NO_PAPER = "ready, no paper"
     OFFLINE_ALLOWED_NO_PAPER = "offline, sales allowed, no paper"
     OFFLINE_NOT_ALLOWED_NO_PAPER = "offline, sales not allowed, no paper"
+    SHOW_RECEIPT = "show the receipt's QR"
+    SUPERVISOR = "a supervisor's badge"
+    REFUNDED = "refunded"
 
 
 class Sound(StrEnum):
@@ -33,6 +36,7 @@ class Sound(StrEnum):
     APPROVED_OFFLINE = "one high, one short beep"
     DECLINED = "two low beeps"
     REFRESH_QR = "three short beeps"
+    REFUNDED = "two rising beeps"
     FAULT = "long low"
 
 

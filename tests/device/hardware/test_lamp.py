@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from .conftest import Wiring
 
 PINS = LampPins()
-FINITE = {Light.APPROVED, Light.APPROVED_OFFLINE, Light.DECLINED, Light.REFRESH_QR}
+FINITE = {
+    *(Light.APPROVED, Light.APPROVED_OFFLINE, Light.DECLINED, Light.REFRESH_QR),
+    Light.REFUNDED,
+}
 
 
 def mock_pins() -> Factory:
