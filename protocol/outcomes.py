@@ -8,7 +8,7 @@ from protocol.fields import Count, Jws, Key, Milliseconds, ShortId, Slug, Text, 
 from protocol.money import Cents, Currency, Money
 from protocol.named_key import KEYS_MAX, NamedKey
 from protocol.reasons import Reason
-from protocol.requests import Lines, SaleName
+from protocol.requests import JournalKnown, Lines, SaleName
 
 SHIFT_PRODUCTS_MAX: Final = 200
 DENIED_CHANGES_MAX: Final = 200
@@ -172,6 +172,9 @@ class HeartbeatAnswered(_Outcome, frozen=True, tag="heartbeat_answered", omit_de
     """None: nothing changed since `Heartbeat.denied_version`, so that list is fresh."""
     wallet_keys: Annotated[tuple[NamedKey, ...], msgspec.Meta(max_length=KEYS_MAX)] = ()
     """Keys of its event that sign wallet QRs and that the policy it acknowledged lacks."""
+    journal_known: JournalKnown | None = None
+    """Said where this heartbeat says less than the cloud knows: late, or from an older copy of
+    the journal. The next heartbeat, sent at once, says it again, and so tells which."""
 
 
 Outcome = (

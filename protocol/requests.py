@@ -31,6 +31,18 @@ class JournalPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """SHA-256 chained over all entries up to `last`, base64url."""
 
 
+class JournalKnown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far the cloud knows an appliance's journal.
+
+    Whoever was told this and then says less has not just been late: they hold an older copy.
+    """
+
+    epoch: Key
+    last: Count
+    releases: Count
+    """How often ops have released the appliance: what was known before says nothing after."""
+
+
 class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So many of one product, at the price list's price."""
 
@@ -280,6 +292,8 @@ class Heartbeat(_Request, frozen=True, kw_only=True, tag="heartbeat"):
     """The `Resend.restore_id` it has sent its journal again for."""
     denied_version: Count = 0
     """The deny list it holds (`DeniedChanges.version`); 0: none."""
+    journal_told: JournalKnown | None = None
+    """The newest `HeartbeatAnswered.journal_known` since it started, said again as it was."""
 
 
 Request = (

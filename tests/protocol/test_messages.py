@@ -23,6 +23,7 @@ from protocol.messages import (
     DeniedChanges,
     Heartbeat,
     HeartbeatAnswered,
+    JournalKnown,
     JournalPosition,
     LastReceipt,
     LastReceiptRequest,
@@ -225,7 +226,7 @@ def test_a_message_that_names_no_version_is_refused() -> None:
 @given(requests, st.data())
 def test_a_missing_or_an_unknown_field_is_refused(request: Request, data: st.DataObject) -> None:
     whole: dict[str, Any] = json.loads(encode(request))
-    optional = {"lines", "approval_id", "denied_version"} | (
+    optional = {"lines", "approval_id", "denied_version", "journal_told"} | (
         {"amount"} if "sale" in whole else set[str]()
     )
     name = data.draw(st.sampled_from(sorted(set(whole) - optional)))
@@ -336,6 +337,7 @@ def test_the_longest_heartbeat_reply_fits_its_bound() -> None:
             resend=Resend("r" * 64, 2**50),
             denied=DeniedChanges(2**50, is_whole=True, added=payers, removed=payers, more=True),
             wallet_keys=tuple(NamedKey("k" * 43, spki) for _ in range(KEYS_MAX)),
+            journal_known=JournalKnown("e" * 64, 2**50, 2**50),
         ),
     )
     assert len(encode(longest)) < PAYLOAD_BYTES_MAX
