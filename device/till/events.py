@@ -21,6 +21,8 @@ class Now:
     fresh_key: IdempotencyKey
     fresh_correlation: CorrelationId
     fresh_heartbeat_key: IdempotencyKey
+    wall_is_set: bool = False
+    """Whether something trustworthy has set the wall clock since boot."""
 
 
 @dataclass(frozen=True)

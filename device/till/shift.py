@@ -36,9 +36,9 @@ class Shift:
     def sold(self, sale: SaleOpened, *, offline: bool = False) -> "Shift":
         return self._counting(sale, 1, offline=offline)
 
-    def unsold(self, sale: SaleOpened) -> "Shift":
-        """It was approved, and then staff said that nothing was handed over."""
-        return self._counting(sale, -1, offline=False)
+    def unsold(self, sale: SaleOpened, *, offline: bool = False) -> "Shift":
+        """It was paid, and then staff said that nothing was handed over."""
+        return self._counting(sale, -1, offline=offline)
 
     def gave_back(self, cents: int) -> "Shift":
         return replace(
