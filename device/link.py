@@ -31,6 +31,8 @@ KEEPALIVE_S: Final = 20
 CONNECT_TIMEOUT_S: Final = 5.0
 BACK_OFF_MAX_S: Final = 15.0
 FAREWELL_S: Final = 1.0
+BEAT_S: Final = 2.0
+"""A link that is up and idle comes round this often."""
 CONTENT_TYPE: Final = "application/jose"
 
 _log = structlog.get_logger(__name__)
@@ -128,6 +130,8 @@ class Link:
         self._chance = chance
         self._lock = Lock()
         self._connection: _Connection | None = None
+        self.beats = 0
+        """How often the link's thread has come round."""
         self._closing = Event()
         self._thread = Thread(target=self._run, name="link", daemon=True)
 
@@ -178,6 +182,7 @@ class Link:
                 _log.exception("the link failed")
                 was_up = False
             failures = 0 if was_up else failures + 1
+            self.beats += 1
             self._closing.wait(back_off_s(failures, self._chance()))
 
     def _connect_once(self) -> bool:
@@ -198,7 +203,8 @@ class Link:
         if self._closing.is_set():
             connection.is_over.set()
         client.loop_start()
-        connection.is_over.wait()
+        while not connection.is_over.wait(BEAT_S):
+            self.beats += 1
         with self._lock:
             self._connection = None
             was_subscribed, connection.is_subscribed = connection.is_subscribed, False

@@ -48,6 +48,8 @@ from protocol.messages import HeartbeatAnswered
 from protocol.policy import PolicyRefusal
 
 LOCK_FILE: Final = "railtix-pos.lock"
+BEAT_S: Final = 2.0
+"""An idle loop comes round this often, so that a loop that hangs can be told from it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -126,10 +128,13 @@ class Runtime:
         printer: str,
         clock: Callable[[], float] = monotonic,
         wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
+        wall_is_set: Callable[[], bool] = lambda: False,
         kept: KeptCheckpoint | None = None,
     ) -> None:
         """`kept`: where the cloud's checkpoints go; None: nowhere."""
         self.till = Till()
+        self.beats = 0
+        """How often the loop has come round."""
         self._inbox = inbox
         self._parts = parts
         self._journal = journal
@@ -139,6 +144,7 @@ class Runtime:
         self._printer = printer
         self._clock = clock
         self._wall_ms = wall_ms
+        self._wall_is_set = wall_is_set
         self._sent: dict[str, bytes] = {}
         """Signed requests that wait for an answer, by hash: sent again byte for byte."""
         self._scanned = Scanned("", 0.0, 0.0)
@@ -154,11 +160,13 @@ class Runtime:
         self.take(Tick())
         connect()
         while True:
+            self.beats += 1
             match self._next():
                 case Stop():
                     return
                 case None:
-                    self.take(Tick())
+                    if self._is_due():
+                        self.take(Tick())
                 case happening:
                     self._meet(happening)
 
@@ -182,18 +190,24 @@ class Runtime:
         self._sent = {each: self._sent[each] for each in self._sent if each in awaited}
 
     def _next(self) -> Happening | None:
-        """What happened next, or None when a deadline has come."""
-        deadline = deadline_of(self.till)
-        if deadline is not None and deadline <= self._clock():
+        """What happened next, or None when a deadline or BEAT_S has come."""
+        if self._is_due():
             # Before whatever waits: a flood of codes must not keep a time-out from coming.
             return None
         if self._inbox.empty() and resting_light(self.till) is not None:
             self._rest()
-        wait_s = None if deadline is None else max(0.0, deadline - self._clock())
+        deadline = deadline_of(self.till)
+        wait_s = BEAT_S
+        if deadline is not None:
+            wait_s = min(BEAT_S, max(0.0, deadline - self._clock()))
         try:
             return self._inbox.get(timeout=wait_s)
         except Empty:
             return None
+
+    def _is_due(self) -> bool:
+        deadline = deadline_of(self.till)
+        return deadline is not None and deadline <= self._clock()
 
     def _rest(self) -> None:
         self._keep_checkpoint()
@@ -258,6 +272,7 @@ class Runtime:
             fresh_key=IdempotencyKey(str(uuid_utils.uuid7())),
             fresh_correlation=CorrelationId(str(uuid_utils.uuid7())),
             fresh_heartbeat_key=IdempotencyKey(str(uuid_utils.uuid7())),
+            wall_is_set=self._wall_is_set(),
         )
 
     def _perform(self, effect: do.Effect) -> Event | None:
