@@ -5,10 +5,15 @@ from typing import assert_never
 
 from device.credentials import Credentials
 from device.till.contents import (
+    AskForBalance,
     AskForHeartbeat,
+    AskForLastReceipt,
+    AskForShiftReport,
+    AskToApprove,
     AskToCancel,
     AskToDeduct,
     AskToPostAgain,
+    AskToRefund,
     AskToSignIn,
     AskToSignOut,
     Content,
@@ -17,15 +22,20 @@ from device.till.contents import (
 from device.till.entries import SaleOpened
 from protocol.ids import IdempotencyKey
 from protocol.messages import (
+    Approve,
+    BalanceRequest,
     Cancel,
     Deduct,
     Heartbeat,
     JournalPosition,
+    LastReceiptRequest,
     MessageRefusal,
+    Refund,
     Reply,
     Request,
     Resubmission,
     SaleLine,
+    ShiftReportRequest,
     SignedIn,
     SignIn,
     SignOut,
@@ -173,6 +183,65 @@ class Notary:
                     lines=_lines(sale),
                     reply=content.token,
                 )
+            case AskToRefund(refund=refund):
+                return Refund(
+                    device_id=device_id,
+                    key=refund.key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    session_id=refund.session_id,
+                    event_id=refund.event_id,
+                    stall_id=refund.stall_id,
+                    policy_version=refund.policy_version,
+                    entry=at.entry,
+                    correlation_id=refund.correlation_id,
+                    sale=refund.sale,
+                    amount=refund.amount,
+                    approval_id=refund.approval_id,
+                )
+            case AskToApprove(key=key):
+                assert self._policy is not None, "nobody refunds without a policy"
+                pin_key = self._policy.pin_key.public_key
+                return Approve(
+                    device_id=device_id,
+                    key=key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    session_id=content.session_id,
+                    event_id=content.event_id,
+                    stall_id=content.stall_id,
+                    sale=content.sale,
+                    amount=content.amount,
+                    badge=content.badge,
+                    sealed_pin=seal_pin(
+                        content.pin.digits, pin_key, device_id, IdempotencyKey(key)
+                    ),
+                )
+            case AskForBalance(key=key, session_id=session_id, wallet_qr=wallet_qr):
+                return BalanceRequest(
+                    device_id=device_id,
+                    key=key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    session_id=session_id,
+                    wallet_qr=wallet_qr,
+                )
+            case AskForLastReceipt(key=key, session_id=session_id):
+                return LastReceiptRequest(
+                    device_id=device_id,
+                    key=key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    session_id=session_id,
+                )
+            case AskForShiftReport(key=key, session_id=session_id):
+                return ShiftReportRequest(
+                    device_id=device_id,
+                    key=key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    session_id=session_id,
+                )
             case AskForHeartbeat():
                 return Heartbeat(
                     device_id=device_id,
@@ -183,6 +252,7 @@ class Notary:
                     firmware=at.firmware,
                     queue=content.queue,
                     resent_for=content.resent_for,
+                    journal_told=content.journal_told,
                     printer=at.printer,
                 )
             case _:

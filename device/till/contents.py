@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from device.till.entries import SaleOpened
+from device.till.entries import RefundOpened, SaleOpened
+from protocol.messages import JournalKnown, SaleName
+from protocol.money import Money
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,14 +66,69 @@ class AskToPostAgain:
 
 
 @dataclass(frozen=True)
+class AskToRefund:
+    refund: RefundOpened
+
+    @property
+    def key(self) -> str:
+        return self.refund.key
+
+
+@dataclass(frozen=True)
+class AskToApprove:
+    """A supervisor's badge and PIN for a refund of exactly this sale and amount."""
+
+    key: str
+    session_id: str
+    event_id: str
+    stall_id: str
+    sale: SaleName
+    amount: Money | None
+    badge: str = field(repr=False)
+    pin: Pin
+
+
+@dataclass(frozen=True)
+class AskForBalance:
+    key: str
+    session_id: str
+    wallet_qr: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class AskForLastReceipt:
+    key: str
+    session_id: str
+
+
+@dataclass(frozen=True)
+class AskForShiftReport:
+    key: str
+    session_id: str
+
+
+@dataclass(frozen=True)
 class AskForHeartbeat:
     key: str
     policy_version: int
     queue: int
     resent_for: str = ""
+    journal_told: JournalKnown | None = None
 
 
-Content = AskToSignIn | AskToSignOut | AskToDeduct | AskToCancel | AskToPostAgain | AskForHeartbeat
+Content = (
+    AskToSignIn
+    | AskToSignOut
+    | AskToDeduct
+    | AskToCancel
+    | AskToPostAgain
+    | AskToRefund
+    | AskToApprove
+    | AskForBalance
+    | AskForLastReceipt
+    | AskForShiftReport
+    | AskForHeartbeat
+)
 
 
 def kind_of(content: Content) -> str:
@@ -87,6 +144,16 @@ def kind_of(content: Content) -> str:
             return "cancel"
         case AskToPostAgain():
             return "resubmission"
+        case AskToRefund():
+            return "refund"
+        case AskToApprove():
+            return "approve"
+        case AskForBalance():
+            return "balance"
+        case AskForLastReceipt():
+            return "last_receipt"
+        case AskForShiftReport():
+            return "shift_report"
         case AskForHeartbeat():
             return "heartbeat"
         case _:
