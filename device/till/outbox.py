@@ -122,8 +122,11 @@ def close_heartbeat(till: Till, event: ReplyArrived, now_s: float) -> Step:
     is_ours = (reply.key, reply.request_hash) == (link.heartbeat_key, link.heartbeat_hash)
     if not is_ours or not isinstance(reply.outcome, HeartbeatAnswered):
         return till, (ignored(event),)
-    link = replace(link, heartbeat_hash=None, heartbeat_at=now_s + HEARTBEAT_S)
-    return hear(replace(till, link=link), now_s), ()
+    known = reply.outcome.journal_known
+    # Said again at once: only then can the cloud tell a late heartbeat from an old journal.
+    is_news = known is not None and known != till.journal_told
+    link = replace(link, heartbeat_hash=None, heartbeat_at=now_s + (0 if is_news else HEARTBEAT_S))
+    return hear(replace(till, link=link, journal_told=known or till.journal_told), now_s), ()
 
 
 def close_posted(till: Till, event: ReplyArrived, now_s: float) -> Step:
@@ -213,7 +216,13 @@ def _beat(till: Till, now: Now) -> Step:
         heartbeat_key=key,
         heartbeat_hash=None,
     )
-    content = AskForHeartbeat(key, till.terms.policy.version, len(till.outbox), till.resent_for)
+    content = AskForHeartbeat(
+        key,
+        till.terms.policy.version,
+        len(till.outbox),
+        till.resent_for,
+        till.journal_told,
+    )
     return replace(till, link=link), (SendRequest(content, int(wait_s)),)
 
 

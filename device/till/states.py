@@ -7,7 +7,7 @@ from device.till.entries import Entry, SaleOpened
 from device.till.signals import Light, PrinterState
 from device.till.standing import OpenSale
 from device.till.terms import Terms
-from protocol.messages import SignedIn
+from protocol.messages import JournalKnown, SignedIn
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,8 @@ class Till:
     outbox: tuple[Unanswered, ...] = ()
     resending: Resending | None = None
     resent_for: str = ""
+    journal_told: JournalKnown | None = None
+    """What the cloud said it knows of the journal, when a heartbeat said less."""
     stray_until: float = 0.0
     """Until then a key belongs to a number whose beginning was passed over; see `pass_over`."""
     printer: PrinterState = PrinterState.OK
