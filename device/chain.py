@@ -16,7 +16,7 @@ from protocol.messages import JournalPosition
 FILE_NAME: Final = "journal.db"
 SCHEMA_VERSION: Final = 2
 
-_FIRST: Final = """
+FIRST_SCHEMA: Final = """
 CREATE TABLE entries (
     epoch TEXT NOT NULL,
     number INTEGER PRIMARY KEY,
@@ -32,7 +32,7 @@ CREATE TRIGGER entries_stay BEFORE DELETE ON entries
 CREATE TRIGGER entries_never_change BEFORE UPDATE ON entries
     BEGIN SELECT RAISE(ABORT, 'journal entries never change'); END;
 """
-_SECOND: Final = """
+_SECOND_SCHEMA: Final = """
 CREATE TABLE base (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     epoch TEXT NOT NULL,
@@ -58,7 +58,7 @@ CREATE TRIGGER a_base_only_rises BEFORE UPDATE ON base
 CREATE TRIGGER a_base_stays BEFORE DELETE ON base
     BEGIN SELECT RAISE(ABORT, 'a base stays'); END;
 """
-_UPGRADES: Final = (_FIRST, _SECOND)
+_UPGRADES: Final = (FIRST_SCHEMA, _SECOND_SCHEMA)
 
 _STANDING: Final = msgspec.json.Decoder(Standing)
 _ENCODER: Final = msgspec.json.Encoder()
@@ -66,6 +66,10 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 class CorruptError(Exception):
     """The file is readable and wrong."""
+
+
+class LaterSchemaError(Exception):
+    """The file is of a release that came after this one: not ours to judge, nor to write to."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,10 @@ NOTHING: Final = Chain.of("not-opened-so-far")
 def upgrade_script(version: int) -> str | None:
     """What makes a file of this version one of ours; None where it is one. One transaction.
 
-    Raises CorruptError for a version that no release wrote up to now.
+    Raises LaterSchemaError.
     """
-    if not 0 <= version <= SCHEMA_VERSION:
-        raise CorruptError(f"schema {version}")
+    if version > SCHEMA_VERSION:
+        raise LaterSchemaError(f"schema {version}: written by a later release")
     if version == SCHEMA_VERSION:
         return None
     steps = "".join(_UPGRADES[version:])
@@ -165,8 +169,14 @@ def base_row(base: Chain) -> tuple[str, int, bytes, bytes, bytes]:
     return base.epoch, base.last, base.head, standing, checksum
 
 
+def standing_of(stored: bytes) -> Standing:
+    """Raises msgspec.DecodeError. What a later release adds to a standing begins empty."""
+    return _STANDING.decode(stored)
+
+
 def _base(connection: sqlite3.Connection) -> Chain | None:
-    if version_of(connection) < 2:  # a status of a newer program, before its first start
+    if version_of(connection) < 2:
+        # Looked at after an update, before the new program's first start.
         return None
     row = connection.execute("SELECT epoch, number, head, standing, checksum FROM base").fetchone()
     if row is None:
@@ -175,7 +185,7 @@ def _base(connection: sqlite3.Connection) -> Chain | None:
     if checksum != _checksum(epoch, number, head, standing):
         raise CorruptError("the base was changed")
     try:
-        return Chain(epoch, number, head, _STANDING.decode(standing))
+        return Chain(epoch, number, head, standing_of(standing))
     except msgspec.DecodeError as error:
         raise CorruptError("the base is unreadable") from error
 

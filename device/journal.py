@@ -15,6 +15,7 @@ from device.chain import (
     NOTHING,
     Chain,
     CorruptError,
+    LaterSchemaError,
     read,
     rows,
     upgrade_script,
@@ -101,6 +102,9 @@ class Journal:
         except sqlite3.Error as error:
             self.close()
             raise JournalFault(_name(error)) from error
+        except LaterSchemaError as error:
+            self.close()
+            raise JournalFault(str(error)) from error
         except OSError as error:
             self.close()
             raise JournalFault(f"{type(error).__name__}: {error.strerror}") from error
@@ -223,6 +227,7 @@ class Journal:
         if aside:
             after = f"{after or 'no file'}; {saved}"
         self._chain = Chain.of(epoch)
+        self._pruner = Pruner(self._retention, self._chain)
         self.append(EpochBegan(epoch, self._wall_ms(), after), *saved.entries)
         forget_needless(aside, saved)
 
@@ -271,4 +276,4 @@ def _is(error: sqlite3.Error, codes: AbstractSet[int]) -> bool:
 
 def _name(error: Exception) -> str:
     name: str | None = getattr(error, "sqlite_errorname", None)
-    return name or type(error).__name__
+    return name or str(error) or type(error).__name__

@@ -24,6 +24,8 @@ class Pruner:
         self._retention = retention
         self._read = base
         """How far the search for the next base has come."""
+        self._found: Chain | None = None
+        """The next base, not written so far."""
         self._idle_until_ms = 0
 
     def step(self, connection: sqlite3.Connection, chain: Chain, cloud_ms: int) -> int:
@@ -34,9 +36,9 @@ class Pruner:
         self._idle_until_ms = cloud_ms + LOOK_AGAIN_MS
         changed = self._mark(connection, chain, cloud_ms) + self._sweep(connection)
         limit = self._limit(connection, cloud_ms)
-        found, is_done = self._next_base(connection, limit)
-        if found is not None:
-            changed += self._move(connection, found)
+        is_done = self._find_next_base(connection, limit)
+        if self._found is not None:
+            changed += self._move(connection, self._found)
         if changed or not is_done:
             self._idle_until_ms = 0
         return changed
@@ -69,22 +71,21 @@ class Pruner:
         (number,) = connection.execute(query, (oldest_ms,)).fetchone()
         return number or 0
 
-    def _next_base(self, connection: sqlite3.Connection, limit: int) -> tuple[Chain | None, bool]:
-        """The newest place within reach where everything before was settled, and whether the
-        search is at its end.
+    def _find_next_base(self, connection: sqlite3.Connection, limit: int) -> bool:
+        """Read on towards the newest place where everything before was settled; whether this is
+        the end of it.
 
         Never within a sale, a spell or a refund: what belongs together goes together, so that a
         cloud that is restored can be told all of it.
         """
-        found: Chain | None = None
         room = min(limit - self._read.last, STEP_ENTRIES)
         if room <= 0:
-            return None, True
+            return True
         for epoch, number, head, body in rows(connection, self._read.last + 1, room):
             self._read = self._read.after_row(epoch, number, head, body)
             if self._read.is_settled:
-                found = self._read
-        return found, self._read.last >= limit
+                self._found = self._read
+        return self._read.last >= limit
 
     def _move(self, connection: sqlite3.Connection, base: Chain) -> int:
         connection.execute("BEGIN IMMEDIATE")
@@ -97,4 +98,5 @@ class Pruner:
         connection.execute("DELETE FROM marks WHERE number <= ?", (base.last,))
         connection.execute("COMMIT")
         self.base = base
+        self._found = None
         return 1

@@ -76,9 +76,13 @@ def salvage(files: tuple[Path, ...]) -> Salvaged:
 
 def owed_keys(standing: Standing) -> frozenset[str]:
     """The keys of what is decided and waits for the cloud's signed answer."""
-    cancels = {each.sale.key for each in standing.sales if each.is_cancelled}
-    sign_outs = {each.key for each in standing.sign_outs}
-    return frozenset(cancels | sign_outs)
+    return frozenset(
+        {
+            *(e.sale.key for e in standing.sales if e.is_cancelled or e.acceptance is not None),
+            *(each.refund.key for each in standing.refunds if each.answer is None),
+            *(each.key for each in standing.sign_outs),
+        }
+    )
 
 
 def forget_needless(files: tuple[Path, ...], saved: Salvaged) -> None:

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
+from device.chain import Chain
 from device.credentials import CredentialsError
 from device.credentials import load as load_credentials
-from device.chain import Chain
 from device.journal import JournalFault, look_at
 from device.kept_checkpoint import KeptCheckpoint
 from device.notary import Notary
