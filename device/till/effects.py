@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from device.till.contents import Content
 from device.till.entries import Entry
 from device.till.receipt import Slip
+from device.till.shift import OwnWord
 from device.till.signals import Light, Sound
 
 
@@ -29,6 +30,15 @@ class RecallSettled:
 
     restore_id: str
     from_entry: int
+
+
+@dataclass(frozen=True)
+class RecallOwn:
+    """What the journal itself knows of this; the till hears `OwnRecalled`."""
+
+    what: OwnWord
+    initials: str
+    """Of whoever asks."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,7 @@ Effect = (
     Journal
     | OpenJournal
     | RecallSettled
+    | RecallOwn
     | SendRequest
     | SendAgain
     | Reconnect

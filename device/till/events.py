@@ -5,6 +5,7 @@ from datetime import tzinfo
 
 from device.till.contents import AskToCancel, AskToPostAgain
 from device.till.entries import Entry
+from device.till.shift import LastSale, OwnWord, Shift
 from device.till.signals import PrinterState
 from device.till.standing import Standing
 from protocol.ids import CorrelationId, IdempotencyKey
@@ -51,6 +52,16 @@ class SettledRecalled:
 
     restore_id: str
     settled: tuple[AskToPostAgain | AskToCancel, ...]
+
+
+@dataclass(frozen=True)
+class OwnRecalled:
+    """What the journal itself knows, for when the cloud's word cannot be had."""
+
+    what: OwnWord
+    initials: str
+    last_sale: LastSale | None
+    shift: Shift
 
 
 @dataclass(frozen=True)
@@ -123,6 +134,7 @@ Event = (
     JournalOpened
     | JournalFailed
     | SettledRecalled
+    | OwnRecalled
     | PolicyArrived
     | LinkUp
     | LinkDown

@@ -1,9 +1,17 @@
 """A shift in the till's own figures: for when the cloud's cannot be had."""
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from device.till.entries import SaleOpened
 from protocol.messages import Approved
+
+
+class OwnWord(StrEnum):
+    """What an appliance can say of itself without the cloud."""
+
+    LAST_RECEIPT = "last_receipt"
+    SHIFT = "shift"
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,46 @@
 
 from dataclasses import dataclass, field
 
-from device.till.contents import AskToCancel, AskToPostAgain, AskToSignOut, Pin
-from device.till.entries import Entry, SaleOpened
+from device.till.contents import AskToCancel, AskToPostAgain, AskToRefund, AskToSignOut, Pin
+from device.till.entries import Entry, RefundOpened, SaleOpened
 from device.till.signals import Light, PrinterState
 from device.till.standing import OpenSale
 from device.till.terms import Terms
-from protocol.messages import JournalKnown, SignedIn
+from protocol.messages import JournalKnown, SaleName, SignedIn
+from protocol.money import Money
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """A code that was refused, and when it was last in view (monotonic seconds)."""
+    """A code, and when it was last in view (monotonic seconds)."""
 
     text: str = field(repr=False)
     seen_at: float
+    payer_id: str = ""
+    """Whose wallet it is, once the till is done with that wallet."""
+
+
+@dataclass(frozen=True)
+class ScannedFirst:
+    """A wallet QR that was shown before the amount was keyed: `#` deducts from it at once."""
+
+    text: str = field(repr=False)
+    jws: str = field(repr=False)
+    payer_id: str
+    scanned_at_ms: int
+    until: float
+    balance: Money | None = None
+    key: str = ""
+    """Of the question what is in this wallet; empty where nobody could be asked."""
+    request_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class RefundWanted:
+    """What staff want to give back; `amount` is None for all that is left of the sale."""
+
+    sale: SaleName
+    amount: Money | None
 
 
 @dataclass(frozen=True)
@@ -40,6 +66,8 @@ class KeyingPin:
     badge: str = field(repr=False)
     pin: Pin
     until: float
+    approving: RefundWanted | None = None
+    """The refund that this PIN approves; None: it signs somebody in."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +80,7 @@ class SigningIn:
 
 @dataclass(frozen=True)
 class Ready:
-    pass
+    scanned: ScannedFirst | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +88,7 @@ class KeyingAmount:
     """The digits stand in no repr: staff may key their PIN at the wrong moment."""
 
     digits: str = field(repr=False)
+    scanned: ScannedFirst | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +97,41 @@ class KeyingProducts:
 
     numbers: tuple[int, ...] = ()
     digits: str = field(default="", repr=False)
+    scanned: ScannedFirst | None = None
+
+
+@dataclass(frozen=True)
+class BalanceWanted:
+    """`C` was pressed: the next wallet QR is asked about, and nothing else."""
+
+    until: float
+    refused: Sighting | None = None
+
+
+@dataclass(frozen=True)
+class ReceiptWanted:
+    """`B` was pressed: the next receipt's QR says what is to be given back."""
+
+    until: float
+    refused: Sighting | None = None
+
+
+@dataclass(frozen=True)
+class KeyingRefund:
+    """How much of this sale is given back; no digits: all that is left of it."""
+
+    sale: SaleName
+    until: float
+    digits: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class SupervisorWanted:
+    """One person alone may not give this back: a supervisor's badge, then their PIN."""
+
+    wanted: RefundWanted
+    until: float
+    refused: Sighting | None = None
 
 
 @dataclass(frozen=True)
@@ -91,21 +155,81 @@ class Asking:
 
 
 @dataclass(frozen=True)
+class BalanceOf:
+    """This wallet's balance is being asked, for a slip."""
+
+    text: str = field(repr=False)
+    scanned: ScannedFirst | None
+    """The same QR, where it waits for an amount."""
+
+
+@dataclass(frozen=True)
+class LastReceiptOf:
+    """The last receipt is being asked, for whoever has these initials."""
+
+    initials: str
+
+
+@dataclass(frozen=True)
+class ApprovalOf:
+    """A supervisor's badge and PIN are being judged."""
+
+    wanted: RefundWanted
+
+
+@dataclass(frozen=True)
+class Inquiring:
+    """The cloud was asked something that moves no money; staff wait for the answer."""
+
+    about: BalanceOf | LastReceiptOf | ApprovalOf
+    kind: str
+    key: str
+    until: float
+    resend_at: tuple[float, ...]
+    request_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Refunding:
+    """Staff wait for the answer to a refund. The outbox asks for it, also once nobody waits."""
+
+    refund: RefundOpened
+    until: float
+
+
+Watching = (
+    NobodySignedIn
+    | Ready
+    | KeyingAmount
+    | KeyingProducts
+    | BalanceWanted
+    | ReceiptWanted
+    | SupervisorWanted
+    | Scanning
+)
+"""The phases in which the camera looks."""
+
+
+@dataclass(frozen=True)
 class Showing:
-    """A result is lit until `until`; then the till scans on, looks for a badge, or rests."""
+    """A result is lit until `until`; then the till goes on looking, or rests."""
 
     light: Light
     until: float
-    then: Scanning | NobodySignedIn | None = None
+    then: Watching | None = None
     sale: SaleOpened | None = None
     """The sale whose decision this is."""
 
 
 @dataclass(frozen=True)
 class LeaveAsked:
-    """`D` was held: `#` signs out."""
+    """`D` was held: `#` signs out. The shift's figures come on paper, the cloud's if it answers."""
 
     until: float
+    report_by: float | None = None
+    """Until then the cloud's are awaited; None: they are printed, or will not come."""
+    key: str = ""
+    request_hash: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,8 +257,14 @@ Phase = (
     | Ready
     | KeyingAmount
     | KeyingProducts
+    | BalanceWanted
+    | ReceiptWanted
+    | KeyingRefund
+    | SupervisorWanted
     | Scanning
     | Asking
+    | Inquiring
+    | Refunding
     | Showing
     | LeaveAsked
     | HandedOverAsked
@@ -161,7 +291,7 @@ class Link:
 class Unanswered:
     """A message that is sent again, ever more rarely, until the cloud's signed answer comes."""
 
-    content: AskToCancel | AskToSignOut | AskToPostAgain
+    content: AskToCancel | AskToSignOut | AskToPostAgain | AskToRefund
     next_at: float
     times: int = 1
     request_hash: str | None = None
@@ -192,6 +322,8 @@ class Till:
     """What the cloud said it knows of the journal, when a heartbeat said less."""
     stray_until: float = 0.0
     """Until then a key belongs to a number whose beginning was passed over; see `pass_over`."""
+    in_view: tuple[Sighting, ...] = ()
+    """The codes that lay before the camera last: those the till has dealt with, see `viewing`."""
     printer: PrinterState = PrinterState.OK
     slips_waiting: int = 0
 
@@ -212,13 +344,27 @@ def deadline_of(till: Till) -> float | None:
     if may_beat(till):
         deadlines.append(till.link.heartbeat_at)
     match till.phase:
-        case SigningIn() | Asking():
+        case SigningIn() | Asking() | Inquiring():
             deadlines.append(till.phase.until)
             if till.link.is_up and till.phase.request_hash is not None:
                 deadlines += till.phase.resend_at[:1]
         case KeyingPin(until=until) | Scanning(until=until) | Showing(until=until):
             deadlines.append(until)
-        case LeaveAsked(until=until):
+        case LeaveAsked(until=until, report_by=report_by):
+            deadlines.append(until if report_by is None else min(until, report_by))
+        case (
+            Ready(scanned=ScannedFirst(until=until))
+            | KeyingAmount(scanned=ScannedFirst(until=until))
+            | KeyingProducts(scanned=ScannedFirst(until=until))
+        ):
+            deadlines.append(until)
+        case (
+            BalanceWanted(until=until)
+            | ReceiptWanted(until=until)
+            | KeyingRefund(until=until)
+            | SupervisorWanted(until=until)
+            | Refunding(until=until)
+        ):
             deadlines.append(until)
         case JournalBroken(open_at=open_at):
             deadlines.append(open_at)
@@ -231,7 +377,11 @@ def awaited_hashes(till: Till) -> frozenset[str]:
     """The requests whose bytes may have to be sent again."""
     hashes = {each.request_hash for each in till.outbox}
     match till.phase:
-        case SigningIn(request_hash=request_hash) | Asking(request_hash=request_hash):
+        case (
+            SigningIn(request_hash=request_hash)
+            | Asking(request_hash=request_hash)
+            | Inquiring(request_hash=request_hash)
+        ):
             hashes.add(request_hash)
         case _:
             pass
