@@ -19,6 +19,9 @@ from protocol.wallet_qr import EARLY_S, LATE_S, LIFETIME_MAX_S
 
 CLOCK_BACK_MAX_MS: Final = 30_000
 """A clock further behind the journal's newest time than this is not believed."""
+_TOKENS_KEPT_MS: Final = 120_000
+"""So long after a code ran out it is remembered: longer than a clock may be behind and a sale may
+wait for its reply."""
 _APPROVED_TOKEN_MS: Final = (EARLY_S + LIFETIME_MAX_S + LATE_S) * 1000
 """A code that the cloud approved has run out this long after, whenever it was made."""
 
@@ -47,6 +50,8 @@ class Spell:
         return next((each for each in self.payers if each.payer_id == payer_id), nothing)
 
     def with_sale(self, sale: SaleAcceptedOffline) -> "Spell":
+        if sale.key in self.unanswered:
+            return self
         cents = sale.amount.amount_in_cents
         before = self.payer(sale.payer_id)
         payer = PayerSum(sale.payer_id, before.sum_in_cents + cents, before.count + 1)
@@ -91,7 +96,7 @@ class OfflineRecord:
     wallet_keys: WalletKeysTaken | None = None
 
     def after(self, entry: Entry) -> "OfflineRecord":
-        """Taking the same entries twice changes nothing but the spell; each sale is taken once."""
+        """Taking the same entries again, in the same order, changes nothing."""
         match entry:
             case EpochBegan(epoch=epoch):
                 return OfflineRecord(epoch=epoch)
@@ -131,7 +136,7 @@ class OfflineRecord:
         newest_ms = max(self.newest_ms, at_ms)
         # Whatever clock is believed from now on says that a code left out here has run out.
         still_good = tuple(
-            each for each in self.tokens if each.until_ms + CLOCK_BACK_MAX_MS >= newest_ms
+            each for each in self.tokens if each.until_ms + _TOKENS_KEPT_MS >= newest_ms
         )
         taken = TakenToken(token_id, until_ms)
         return replace(self, tokens=(*still_good, taken), newest_ms=newest_ms)
