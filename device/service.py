@@ -61,7 +61,10 @@ def serve(settings: Settings) -> int:
         stack.callback(hardware.close)
         stack.callback(hardware.lamp.show, Light.DARK)
         journal = Journal(
-            settings.state.path, fresh_epoch=lambda: str(uuid_utils.uuid7()), wall_ms=_wall_ms
+            settings.state.path,
+            fresh_epoch=lambda: str(uuid_utils.uuid7()),
+            wall_ms=_wall_ms,
+            retention=settings.journal,
         )
         stack.callback(journal.close)
         chance = secrets.SystemRandom()

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, cast
 import msgspec
 
 from device.hardware.settings import HardwareSettings, Port
+from device.retention import Retention
 from device.toml_lines import lines_of
 
 DEFAULT_PATH: Final = Path("/etc/railtix/pos.toml")
@@ -55,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     broker: BrokerSettings
     state: StateSettings = StateSettings()
     keys: KeySettings = KeySettings()
+    journal: Retention = Retention()
     hardware: HardwareSettings = HardwareSettings()
 
 
