@@ -20,6 +20,7 @@ from sqlalchemy.sql.selectable import FromClause
 from sqlalchemy.types import TypeEngine
 
 from cloud.ledger.postings import Posting, Wallet
+from cloud.store.deny_list import keep_denied
 from cloud.store.locks import WalletKey
 from cloud.store.records import AuditRow, await_tree, write_audit_records
 from cloud.store.rows import BatchStatement, insert_rows
@@ -45,7 +46,8 @@ def write_postings(
 
     What a wallet's row says follows from what was written down elsewhere, so `reconcile` can tell
     whether anyone else wrote there: the time is its newest transaction's, and a wallet frozen or
-    released (here or by `freeze_wallet`) leaves a record.
+    released (here or by `freeze_wallet`) leaves a record, and its payer goes on the deny list of
+    its currency, or off it.
     """
     if not postings:
         return
@@ -63,14 +65,15 @@ def write_postings(
         tuple(_WALLET_COLUMNS),
         [row for key, row in rows.items() if key not in before],
     )
+    frozen = {
+        key: after[key].offline_frozen
+        for key in newest
+        if after[key].offline_frozen is not (key in before and before[key].offline_frozen)
+    }
     write_audit_records(
-        connection,
-        [
-            _frozen_record(key, after[key].offline_frozen, LEDGER, now)
-            for key in newest
-            if after[key].offline_frozen is not (key in before and before[key].offline_frozen)
-        ],
+        connection, [_frozen_record(key, now_so, LEDGER, now) for key, now_so in frozen.items()]
     )
+    keep_denied(connection, frozen)
 
 
 def freeze_wallet(
@@ -92,6 +95,7 @@ def freeze_wallet(
         .values(offline_frozen=frozen)
     )
     write_audit_records(connection, [_frozen_record(key, frozen, actor, now)])
+    keep_denied(connection, {key: frozen})
 
 
 def _frozen_record(key: WalletKey, frozen: bool, actor: str, now: datetime) -> AuditRow:

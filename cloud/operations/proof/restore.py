@@ -10,6 +10,7 @@ from uuid_utils.compat import uuid7
 
 from cloud.keys import KeyRing
 from cloud.operations.fleet.issue_policy import issue_policy
+from cloud.store.deny_list import begin_lists_anew
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices
 from cloud.store.tables import devices, restores
@@ -62,6 +63,7 @@ def note_restore(
     for row in found:
         if row.stall_id is not None:
             issue_policy(connection, keys, DeviceId(row.device_id), now)
+    begin_lists_anew(connection)
     deed = AuditRow(
         at=now,
         actor=actor,

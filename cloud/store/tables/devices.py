@@ -15,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-from cloud.store.tables.columns import HASH, KEY, SLUG, metadata, moment, one_of
+from cloud.store.tables.columns import HASH, JSON_VALUE, KEY, SLUG, metadata, moment, one_of
 
 devices = Table(
     "devices",
@@ -26,6 +26,13 @@ devices = Table(
     Column("stall_id", SLUG),
     Column("status", String(16), nullable=False, server_default="active"),
     moment("revoked_at", nullable=True),
+    # Since when and why the cloud does not believe its journal; none: it does. The status stays,
+    # so that it goes on getting policies: once released it sells on.
+    moment("quarantined_at", nullable=True),
+    Column("quarantine_cause", String(40)),
+    # The newest release and how many there were: what was noticed before it counts no more.
+    moment("released_at", nullable=True),
+    Column("releases", Integer, nullable=False, server_default=text("0")),
     # The newest policy issued for it, and the newest it has acknowledged.
     Column("policy_version", Integer, nullable=False, server_default=text("0")),
     Column("policy_acked", Integer, nullable=False, server_default=text("0")),
@@ -34,6 +41,8 @@ devices = Table(
     Column("journal_last", BigInteger),
     Column("journal_settled_below", BigInteger),
     Column("journal_head", HASH),
+    # The epochs before that one, the newest last.
+    Column("journal_left", JSON_VALUE),
     Column("firmware", String(200)),
     Column("printer", String(200)),
     Column("queue", BigInteger),

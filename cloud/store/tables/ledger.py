@@ -142,6 +142,33 @@ http_outcomes = Table(
 
 # A wallet QR's `jti`, from its one online approval (or burned by an offline posting) until no
 # upload can name it any more.
+# A journal's entry belongs to one key: another under its number is a clone's.
+Index("ix_outcomes_entry", outcomes.c.device_id, outcomes.c.epoch, outcomes.c.entry)
+
+# The deny list of a currency, as appliances are told it. The serial rises with every wallet that is
+# frozen or released there, under this row's lock: lower ones never commit after higher ones.
+deny_lists = Table(
+    "deny_lists",
+    metadata,
+    Column("currency", CURRENCY, primary_key=True),
+    # Drawn when the list begins, and anew when the database was restored: serials of a time that
+    # is lost then mean nothing.
+    Column("tag", Integer, nullable=False),
+    Column("serial", BigInteger, nullable=False),
+)
+
+denied_wallets = Table(
+    "denied_wallets",
+    metadata,
+    Column("currency", CURRENCY, nullable=False),
+    Column("user_id", Uuid, ForeignKey("users.user_id"), nullable=False),
+    # The change that made it so: each has its own.
+    Column("serial", BigInteger, nullable=False),
+    Column("is_denied", Boolean, nullable=False),
+    PrimaryKeyConstraint("currency", "user_id"),
+    UniqueConstraint("currency", "serial"),
+)
+
 spent_tokens = Table(
     "spent_tokens",
     metadata,
