@@ -3,10 +3,12 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.store.database import Database
 from device.till.entries import SaleAnswered
@@ -59,8 +61,12 @@ class PostgresBar:
         return asked
 
     def kill_backend(self) -> None:
-        """SIGKILL to the session that holds the open transaction; the server ends all others."""
-        with self.database.reading() as connection:
+        """SIGKILL to the session that holds the open transaction; the server ends all others.
+
+        Returns once it has: until then it would still answer, and then no more.
+        """
+        # It ends broken, as it has to.
+        with suppress(SQLAlchemyError), self.database.reading() as connection:
             holding = connection.execute(
                 text(
                     "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'"
@@ -68,9 +74,10 @@ class PostgresBar:
                 )
             )
             pids = list(holding.scalars())
-        assert pids, "the transaction is open"
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            assert pids, "the transaction is open"
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            eventually(lambda: _is_broken(connection) or None, "the server to end our session")
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +189,14 @@ def test_sqlite_commits_whose_flush_fails_are_tried_again_and_deduct_once(on_sql
     bar.venue.start_cloud_again()
     bar.edge.wait_for_light(Light.READY, timeout_s=WITHIN_S)
     check_next_sale(bar, guest)
+
+
+def _is_broken(connection: Connection) -> bool:
+    try:
+        connection.execute(text("SELECT 1"))
+    except SQLAlchemyError:
+        return True
+    return False
 
 
 def _answered_transaction(asked: Asked) -> str:
