@@ -132,6 +132,8 @@ class Link:
         self._connection: _Connection | None = None
         self.beats = 0
         """How often the link's thread has come round."""
+        self.trouble = ""
+        """Why there is no connection, as far as anybody said so; empty while there is one."""
         self._closing = Event()
         self._thread = Thread(target=self._run, name="link", daemon=True)
 
@@ -196,7 +198,8 @@ class Link:
         try:
             client.connect(host, port, keepalive=KEEPALIVE_S, clean_start=True, properties=connect)
         except (OSError, ValueError) as error:
-            _log.info("broker_unreachable", error=f"{type(error).__name__}: {error}")
+            self.trouble = f"{type(error).__name__}: {error}"
+            _log.info("broker_unreachable", error=self.trouble)
             return False
         with self._lock:
             self._connection = connection
@@ -250,7 +253,7 @@ class Link:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
-        client.on_log = _on_log
+        client.on_log = self._on_log
         return client
 
     def _status(self, *, online: bool) -> bytes:
@@ -265,6 +268,7 @@ class Link:
         _properties: Properties | None,
     ) -> None:
         if reason.is_failure:
+            self.trouble = f"the broker refused: {reason}"
             _log.warning("broker_refused", reason=str(reason))
             connection.is_over.set()
             return
@@ -285,6 +289,7 @@ class Link:
         _properties: Properties | None,
     ) -> None:
         if any(reason.is_failure for reason in reasons):
+            self.trouble = "the broker refused the subscription"
             _log.warning("subscription_refused", reasons=[str(each) for each in reasons])
             connection.is_over.set()
             return
@@ -293,6 +298,7 @@ class Link:
         )
         with self._lock:
             connection.is_subscribed = True
+        self.trouble = ""
         self._tell(Subscribed())
 
     def _on_message(self, _client: Client, _connection: _Connection, message: MQTTMessage) -> None:
@@ -321,15 +327,16 @@ class Link:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        self.trouble = self.trouble or f"disconnected: {reason}"
         _log.info("disconnected", reason=str(reason))
         connection.is_over.set()
 
-
-def _on_log(_client: Client, _connection: _Connection, level: int, text: str) -> None:
-    # Why a wire broke paho tells here alone: to TLS 1.3 a refused certificate is a failed read,
-    # and then "Unspecified error".
-    if level == LogLevel.MQTT_LOG_ERR:
-        _log.info("wire_error", error=text)
+    def _on_log(self, _client: Client, _connection: _Connection, level: int, text: str) -> None:
+        # Why a wire broke paho tells here alone: to TLS 1.3 a refused certificate is a failed read,
+        # and then "Unspecified error".
+        if level == LogLevel.MQTT_LOG_ERR:
+            self.trouble = text
+            _log.info("wire_error", error=text)
 
 
 def _on_socket_open(_client: Client, connection: _Connection, sock: object) -> None:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import structlog
 import uuid_utils
 
+from device.health import HealthFile
 from device.journal import Journal, JournalFault
 from device.kept_checkpoint import KeptCheckpoint
 from device.link import Disconnected, Incoming, PolicyBytes, ReplyBytes, Subscribed
@@ -41,15 +42,24 @@ from device.till.machine import step
 from device.till.receipt import Slip
 from device.till.resting import resting_light
 from device.till.signals import Light, Sound
-from device.till.states import Till, awaited_hashes, deadline_of
+from device.till.states import (
+    KeyingAmount,
+    KeyingProducts,
+    Till,
+    awaited_hashes,
+    deadline_of,
+)
 from device.timing import SaleTiming
 from protocol.ids import CorrelationId, IdempotencyKey
-from protocol.messages import HeartbeatAnswered
+from protocol.messages import Declined, HeartbeatAnswered, Reason, Reply
 from protocol.policy import PolicyRefusal
 
 LOCK_FILE: Final = "railtix-pos.lock"
 BEAT_S: Final = 2.0
 """An idle loop comes round this often, so that a loop that hangs can be told from it."""
+
+_OF_THE_APPLIANCE: Final = frozenset({Reason.DEVICE_REVOKED, Reason.DEVICE_QUARANTINED})
+"""Refused whatever it asks, until ops do something about it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -130,8 +140,10 @@ class Runtime:
         wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
         wall_is_set: Callable[[], bool] = lambda: False,
         kept: KeptCheckpoint | None = None,
+        health: HealthFile | None = None,
     ) -> None:
-        """`kept`: where the cloud's checkpoints go; None: nowhere."""
+        """`kept`: where the cloud's checkpoints go; `health`: where the program says how it is;
+        None: nowhere."""
         self.till = Till()
         self.beats = 0
         """How often the loop has come round."""
@@ -152,6 +164,9 @@ class Runtime:
         self._lit_at = 0.0
         self._reply_cloud_us = 0
         self._kept = kept
+        self._health = health
+        self._refusal = ("", "")
+        """The kind of request that the cloud last refused this appliance, and why."""
         self._checkpoint: str | None = None
         """Told by the cloud, and not kept yet: that is an fsync, which waits until nobody does."""
 
@@ -211,11 +226,19 @@ class Runtime:
 
     def _rest(self) -> None:
         self._keep_checkpoint()
+        if self._health is not None:
+            self._health.tell(self.till, self._refusal[1], self._clock(), self._wall_ms())
         try:
-            self._journal.rest()
+            self._journal.rest(self._trusted_ms())
         except JournalFault as fault:
             _log.error("journal_fault", fault=str(fault))
             self.take(JournalFailed(()))
+
+    def _trusted_ms(self) -> int | None:
+        """The cloud's time, for what may take a moment: None while somebody keys a number."""
+        if self.till.anchor is None or isinstance(self.till.phase, KeyingAmount | KeyingProducts):
+            return None
+        return self.till.anchor.at(self._clock())
 
     def _keep_checkpoint(self) -> None:
         if self._kept is None or self._checkpoint is None:
@@ -254,7 +277,15 @@ class Runtime:
         self._reply_cloud_us = reply.cloud_us
         if isinstance(reply.outcome, HeartbeatAnswered):
             self._checkpoint = reply.outcome.checkpoint
+        self._note_refusal(reply)
         self.take(ReplyArrived(reply, arrived.payload.decode("ascii")))
+
+    def _note_refusal(self, reply: Reply) -> None:
+        outcome = reply.outcome
+        if isinstance(outcome, Declined) and outcome.reason in _OF_THE_APPLIANCE:
+            self._refusal = (reply.answers, outcome.reason.value)
+        elif reply.answers in {self._refusal[0], "deduct"}:
+            self._refusal = ("", "")
 
     def _open_policy(self, payload: bytes) -> None:
         journaled = self._journal.standing.policy

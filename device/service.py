@@ -16,6 +16,7 @@ import uuid_utils
 from device.credentials import CredentialsError
 from device.credentials import load as load_credentials
 from device.hardware.build import HardwareRefusedError, open_hardware
+from device.health import HealthFile, Sources
 from device.journal import Journal
 from device.kept_checkpoint import KeptCheckpoint
 from device.link import Link
@@ -90,6 +91,10 @@ def serve(settings: Settings) -> int:
             clock=monotonic,
             wall_ms=_wall_ms,
             kept=KeptCheckpoint(settings.state.path),
+            health=HealthFile(
+                settings.state.path,
+                Sources(firmware, link_trouble=lambda: link.trouble, scanner=lambda: None),
+            ),
         )
 
         def stop(number: int, _frame: FrameType | None) -> None:
