@@ -1,3 +1,4 @@
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from device.credentials import FOLDER, CredentialsError, load
+from device.credentials import CREDENTIAL, FOLDER, CredentialsError, load, load_identity
+from device.settings import KeySettings
 from protocol.signing import thumbprint
 from tests.device.stage import DEVICE
 from venue.servers import Credentials
@@ -111,3 +113,95 @@ def test_a_trust_file_must_hold_keys(state: Path, trust: str) -> None:
     (state / FOLDER / "trust.json").write_text(trust)
     with pytest.raises(CredentialsError, match=r"trust\.json"):
         load(state)
+
+
+SEALED = KeySettings(kind="credential")
+
+
+def systemd_creds(tmp_path: Path, *arguments: str | Path) -> bytes:
+    """The real one, sealing to a secret of this test's instead of this machine's."""
+    ended = subprocess.run(
+        ["systemd-creds", *map(str, arguments)],
+        env={"PATH": "/usr/bin:/bin", "SYSTEMD_CREDENTIAL_SECRET": str(tmp_path / "host.secret")},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr.decode()
+    return ended.stdout
+
+
+@pytest.fixture
+def unsealed(state: Path, tmp_path: Path) -> Path:
+    """What systemd does: the key sealed by systemd-creds, and unsealed into a folder of its own.
+
+    The key is then nowhere else.
+    """
+    key = state / FOLDER / "key.pem"
+    sealed = tmp_path / CREDENTIAL
+    name = f"--name={CREDENTIAL}"
+    systemd_creds(tmp_path, "encrypt", "--with-key=host", name, key, sealed)
+    assert b"PRIVATE KEY" not in sealed.read_bytes()
+    key.unlink()
+    folder = tmp_path / "credentials"
+    folder.mkdir(mode=0o700)
+    # As systemd does it: root's file, and an access list that shows as the group's right to read.
+    (folder / CREDENTIAL).write_bytes(systemd_creds(tmp_path, "decrypt", name, sealed, "-"))
+    (folder / CREDENTIAL).chmod(0o440)
+    return folder
+
+
+def test_a_sealed_key_signs_and_connects_and_is_copied_nowhere(
+    state: Path, device: Credentials, unsealed: Path
+) -> None:
+    credentials = load(state, SEALED, {"CREDENTIALS_DIRECTORY": str(unsealed)})
+    certificate = x509.load_pem_x509_certificate(device.certificate.read_bytes())
+    assert credentials.key.public_key() == certificate.public_key()
+    assert credentials.tls_context().get_ca_certs()
+    files = [path for path in state.rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if b"PRIVATE" in path.read_bytes()] == []
+
+
+def test_a_credential_sealed_under_another_name_is_not_unsealed(
+    state: Path, tmp_path: Path
+) -> None:
+    key, sealed = state / FOLDER / "key.pem", tmp_path / "other"
+    systemd_creds(tmp_path, "encrypt", "--with-key=host", "--name=other", key, sealed)
+    with pytest.raises(AssertionError, match="name"):
+        systemd_creds(tmp_path, "decrypt", f"--name={CREDENTIAL}", sealed, "-")
+
+
+def test_without_its_key_an_appliance_still_says_who_it_is(state: Path, unsealed: Path) -> None:
+    assert load_identity(state).device_id == DEVICE
+    assert (
+        load_identity(state).thumbprint
+        == load(state, SEALED, {"CREDENTIALS_DIRECTORY": str(unsealed)}).thumbprint
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (None, r"railtix-key is not there, and no \$CREDENTIALS_DIRECTORY: .* by systemd alone"),
+        ("empty", r"railtix-key: No such file.*needs LoadCredentialEncrypted=railtix-key"),
+    ],
+)
+def test_a_missing_credential_says_what_to_do_next(
+    state: Path, tmp_path: Path, named: str | None, said: str
+) -> None:
+    environment = {} if named is None else {"CREDENTIALS_DIRECTORY": str(tmp_path / named)}
+    with pytest.raises(CredentialsError, match=said):
+        load(state, SEALED, environment)
+
+
+def test_a_credential_of_nonsense_says_what_to_do_next(state: Path, unsealed: Path) -> None:
+    (unsealed / CREDENTIAL).chmod(0o600)
+    (unsealed / CREDENTIAL).write_bytes(b"nonsense")
+    with pytest.raises(CredentialsError, match="railtix-key is no unencrypted PEM key: seal"):
+        load(state, SEALED, {"CREDENTIALS_DIRECTORY": str(unsealed)})
+
+
+def test_an_appliance_that_was_never_enrolled_says_what_to_do_next(tmp_path: Path) -> None:
+    with pytest.raises(CredentialsError, match=r"key\.pem: No such file.*copy the folder"):
+        load(tmp_path)

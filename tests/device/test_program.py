@@ -209,7 +209,7 @@ def test_an_appliance_without_an_identity_does_not_start(tmp_path: Path) -> None
         ended = run_pos(command, "--config", path, "--state", tmp_path / "state")
         assert ended.returncode != 0
         assert said in ended.stdout + ended.stderr
-        assert "key.pem" in ended.stdout + ended.stderr
+        assert "identity/" in ended.stdout + ended.stderr
 
 
 def test_ctrl_c_stops_it_cleanly_even_before_it_ever_connected(
