@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, assert_never
 
 from device.hardware.buzzer import Buzzer, PiezoBuzzer
-from device.hardware.camera import Camera, PiCamera
 from device.hardware.keypad import Keypad, MatrixKeypad, OnKey
 from device.hardware.lamp import Lamp, RgbLamp
-from device.hardware.printer import EscposPrinter, NoPrinter, Printer, connect_to
+from device.hardware.printer import EscposPrinter, NoPrinter, OnChange, Printer
+from device.hardware.printer_line import Line, connect_to
+from device.hardware.reader_process import ReaderCommand, reader_of_pi, reader_of_stage
 from device.hardware.scanner import OnQr, Scanner
 from device.hardware.settings import HardwareSettings
 
 if TYPE_CHECKING:
-    from escpos.escpos import Escpos
     from gpiozero.pins import Factory
 
-    Connect = Callable[[], Escpos]
+    Connect = Callable[[], Line]
 
 IMAGE_MARKER: Final = Path("/etc/railtix/image")
 """Present in the shipped image, where nobody may press keys through a socket."""
@@ -39,7 +39,6 @@ class HardwareRefusedError(Exception):
 class Hardware:
     """The parts of an appliance, ready."""
 
-    camera: Camera
     scanner: Scanner
     keypad: Keypad
     lamp: Lamp
@@ -53,9 +52,17 @@ class Hardware:
 
 
 def open_hardware(
-    settings: HardwareSettings, *, on_key: OnKey, on_qr: OnQr, image_marker: Path = IMAGE_MARKER
+    settings: HardwareSettings,
+    *,
+    on_key: OnKey,
+    on_qr: OnQr,
+    on_printer: OnChange = lambda _state, _waiting: None,
+    state: Path | None = None,
+    image_marker: Path = IMAGE_MARKER,
 ) -> Hardware:
-    """Open the parts; `on_key` and `on_qr` are called from the parts' own threads.
+    """Open the parts; `on_key`, `on_qr` and `on_printer` are called from the parts' own threads.
+
+    `state`: the folder in which slips wait for the printer over a restart; None: they do not.
 
     Raises HardwareRefusedError for a simulation in a shipped image and for pins that cannot be
     moved, and whatever a part raises that cannot be opened; what was open by then is closed. A
@@ -64,27 +71,27 @@ def open_hardware(
     with ExitStack() as parts:
         match settings.kind:
             case "pi":
-                camera, pin_factory, connect = _pi(settings, parts)
+                reader, pin_factory, connect = _pi(settings, parts)
             case "simulated":
                 if image_marker.exists():
                     raise HardwareRefusedError("a shipped image runs on real parts only")
-                camera, pin_factory, connect = _simulated(settings, parts)
+                reader, pin_factory, connect = _simulated(settings, parts)
             case _:
                 assert_never(settings.kind)
         lamp = _closing(parts, RgbLamp(settings.lamp, pin_factory))
         buzzer = _closing(parts, PiezoBuzzer(settings.buzzer, pin_factory))
         printer = _closing(
             parts,
-            NoPrinter()
+            NoPrinter(on_printer)
             if settings.printer.kind == "none"
-            else EscposPrinter(settings.printer, connect),
+            else EscposPrinter(settings.printer, connect, spool=state, on_change=on_printer),
         )
-        scanner = _closing(parts, Scanner(camera, on_qr))
+        scanner = _closing(parts, Scanner(reader, on_qr))
         keypad = _closing(parts, MatrixKeypad(settings.keypad, on_key, pin_factory))
-        return Hardware(camera, scanner, keypad, lamp, buzzer, printer, parts.pop_all())
+        return Hardware(scanner, keypad, lamp, buzzer, printer, parts.pop_all())
 
 
-def _pi(settings: HardwareSettings, parts: ExitStack) -> "tuple[Camera, Factory, Connect]":
+def _pi(settings: HardwareSettings, parts: ExitStack) -> "tuple[ReaderCommand, Factory, Connect]":
     # Named here: gpiozero left to itself would fall back to another library without a word.
     try:
         from gpiozero.pins.lgpio import LGPIOFactory  # noqa: PLC0415
@@ -96,15 +103,16 @@ def _pi(settings: HardwareSettings, parts: ExitStack) -> "tuple[Camera, Factory,
             f" ({type(error).__name__}: {error}); is it a Pi, is this user in the group gpio?"
         ) from error
     parts.callback(pin_factory.close)
-    camera = _closing(parts, PiCamera(settings.camera))
-    return camera, pin_factory, lambda: connect_to(settings.printer)
+    return reader_of_pi(settings.camera), pin_factory, lambda: connect_to(settings.printer)
 
 
-def _simulated(settings: HardwareSettings, parts: ExitStack) -> "tuple[Camera, Factory, Connect]":
+def _simulated(
+    settings: HardwareSettings, parts: ExitStack
+) -> "tuple[ReaderCommand, Factory, Connect]":
     from device.hardware.simulated import SimulatedEdge  # noqa: PLC0415 -- not on a Pi
 
     edge = _closing(parts, SimulatedEdge(settings))
-    return edge.camera, edge.pin_factory, edge.connect_printer
+    return reader_of_stage(edge.stage), edge.pin_factory, edge.paper.connect
 
 
 def _closing(parts: ExitStack, part: "P") -> "P":

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Final, Protocol
 from device.hardware.settings import CameraSettings
 
 if TYPE_CHECKING:
-    from numpy import uint8
-    from numpy.typing import NDArray
-    from picamera2 import Job  # pyright: ignore[reportMissingModuleSource] -- on a Pi alone
+    from picamera2 import (  # pyright: ignore[reportMissingModuleSource] -- on a Pi alone
+        CompletedRequest,
+        Job,
+    )
 
 CAPTURE_TIMEOUT_S: Final = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A picture: `grey` is (height, width), 0 black to 255 white."""
+    """A picture: `grey` has two dimensions (height, width), 0 black to 255 white."""
 
-    grey: "NDArray[uint8]"
+    grey: memoryview
     captured_at: float
     """Monotonic seconds."""
 
@@ -28,6 +29,10 @@ class Camera(Protocol):
 
     def capture(self) -> Frame | None:
         """Wait up to about half a second for a frame newer than the last; None if none came."""
+        ...
+
+    def rest(self) -> None:
+        """Nobody looks now: the next capture shows what is there when it is asked for."""
         ...
 
     def close(self) -> None: ...
@@ -60,12 +65,39 @@ class PiCamera:
                 controls=controls,
                 buffer_count=3,
                 queue=False,  # a queued frame would be one from before the phone came
+                **_orientation(settings),
             )
         )
         self._camera.start()
         self._job: Job | None = None
+        self._is_stale = False
 
     def capture(self) -> Frame | None:
+        request = self._next_request()
+        if request is not None and self._is_stale:
+            # Asked for before the rest, it may have come at any time since: the phone of a
+            # customer who left long ago.
+            request.release()
+            self._is_stale = False
+            request = self._next_request()
+        if request is None:
+            return None
+        captured_at = monotonic()
+        try:
+            # The Y plane is a grey picture; its rows are padded (picamera2 #645).
+            grey = request.make_array("lores")[: self._height, : self._width].copy()
+        finally:
+            request.release()
+        return Frame(grey.data, captured_at)
+
+    def rest(self) -> None:
+        self._is_stale = self._job is not None
+
+    def close(self) -> None:
+        self._camera.stop()
+        self._camera.close()
+
+    def _next_request(self) -> "CompletedRequest | None":
         # A request that did not come in time is still under way; asking again would queue a
         # second one behind it (picamera2 #794: a capture can hang for ever).
         job = self._job if self._job is not None else self._camera.capture_request(wait=False)
@@ -74,15 +106,16 @@ class PiCamera:
             request = self._camera.wait(job, timeout=CAPTURE_TIMEOUT_S)
         except TimeoutError:
             return None
-        captured_at = monotonic()
         self._job = None
-        try:
-            # The Y plane is a grey picture; its rows are padded (picamera2 #645).
-            grey = request.make_array("lores")[: self._height, : self._width].copy()
-        finally:
-            request.release()
-        return Frame(grey, captured_at)
+        return request
 
-    def close(self) -> None:
-        self._camera.stop()
-        self._camera.close()
+
+def _orientation(settings: CameraSettings) -> dict[str, object]:
+    """A sensor mounted upright needs nothing; only a turned one needs libcamera's own word."""
+    if not (settings.hflip or settings.vflip):
+        return {}
+    from libcamera import (  # noqa: PLC0415 # pyright: ignore[reportMissingModuleSource] -- as above
+        Transform,
+    )
+
+    return {"transform": Transform(hflip=settings.hflip, vflip=settings.vflip)}

@@ -1,27 +1,42 @@
-"""The scanner: what QR code a frame holds, looked for only while somebody wants to know."""
+"""The scanner: keeps one reading process alive, and reports what it reads while somebody looks."""
 
+import os
+import select
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from threading import Event, Lock, Thread
-from time import monotonic  # noqa: TID251 -- the scanner is an edge: it times each decode
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from threading import Lock, Thread
+from time import monotonic  # noqa: TID251 -- the scanner is an edge: it times each frame
+from typing import Final, assert_never
 
 import structlog
 
-from device.hardware.camera import Camera, Frame
+from device.hardware import reports
+from device.hardware.reader_process import ReaderCommand, ReaderProcess
+from device.hardware.reports import Faulted, Look, Looked, NonsenseError, Ready, Report
+from device.hardware.sightings import Sightings
 
-if TYPE_CHECKING:
-    from numpy import uint8
-    from numpy.typing import NDArray
+FRAME_LIMIT_S: Final = 2.0
+"""Without a frame for this long, while it should be looking, the process is started anew."""
 
-REPEAT_S: Final = 1.5
-"""A code that stays in view is reported again after this long."""
+START_LIMIT_S: Final = 30.0
+"""Until the decoders are loaded and the camera is open; picamera2 alone takes seconds on a Pi."""
 
-GONE_FRAMES: Final = 5
-"""A code not seen in this many frames has left: one blurred frame is not a new phone."""
+HANG_UP_LIMIT_S: Final = 1.0
+"""How long the process may take to close the camera when the appliance hangs up."""
 
-FAULT_PAUSE_S: Final = 0.1
-"""A camera that fails at once must not fill the log."""
+BACK_OFF_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
+"""Before the next process, after each death in a row; then always the last."""
+
+SOUND_AFTER_S: Final = 10.0
+"""The death of a process that lived this long is the first in a row."""
+
+REPORTS_A_SECOND_MAX: Final = 250
+"""No camera gives more frames: whoever says more is broken, and would keep the till busy."""
+
+FAULT_LOG_S: Final = 10.0
+"""The same fault is told again after this long: a scene may cause it in every frame."""
 
 OnQr = Callable[[str, float, float], None]
 """Called with the text, and when its frame was captured and decoded (monotonic seconds)."""
@@ -30,172 +45,210 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a QR code says and which decoder read it."""
+class ScannerHealth:
+    """How the scanner has fared since it was opened (monotonic seconds)."""
 
-    text: str
-    decoder: str
-
-
-def read_qr(grey: "NDArray[uint8]", turn: int = 0) -> Reading | None:
-    """The QR code in a (height, width) grey picture, if one can be read.
-
-    zxing-cpp first; on a miss zbar after an adaptive threshold: together they read the most. Where
-    zxing-cpp has no wheel, zbar alone tries another treatment each `turn` (the frame's number).
-    """
-    if grey.ndim != 2 or grey.dtype != "uint8" or grey.size == 0:
-        raise ValueError(f"not a grey picture: {grey.dtype} {grey.shape}")
-    # Imported here: the decoders take 25 MiB that a program without a camera does not need.
-    try:
-        import zxingcpp  # noqa: PLC0415
-    except ImportError:
-        return _read_with_zbar_alone(grey, turn)
-    found = zxingcpp.read_barcode(
-        grey,
-        formats=zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode),
-        text_mode=zxingcpp.TextMode.Plain,
-    )
-    if found is not None and found.text:
-        return Reading(found.text, "zxing-cpp")
-    return _read_with_zbar(threshold(grey))
+    frames: int
+    last_frame_at: float | None
+    is_looking: bool
+    restarts: int
+    """Reading processes that ended before their time."""
+    faults: int
+    """Captures, decodes and whole processes that failed."""
+    misses: int = 0
+    """Frames in which no code was read."""
+    looking_since: float | None = None
+    reader_pid: int | None = None
+    """The reading process; None while there is none."""
 
 
-def threshold(grey: "NDArray[uint8]") -> "NDArray[uint8]":
-    """Black where a pixel is darker than its neighbourhood's mean, white elsewhere.
+class Ending(StrEnum):
+    """Why a reading process is no more."""
 
-    Glare and a screen's own gradient move the brightness from place to place; the mean moves along.
-    """
-    import numpy as np  # noqa: PLC0415
-    from PIL import Image, ImageFilter  # noqa: PLC0415
-
-    radius = max(1, grey.shape[0] // 24)
-    mean = np.asarray(Image.fromarray(grey).filter(ImageFilter.BoxBlur(radius)))
-    is_light = np.subtract(mean, grey, dtype=np.int16) <= 5
-    return is_light.astype(np.uint8) * np.uint8(255)
-
-
-def _read_with_zbar_alone(grey: "NDArray[uint8]", turn: int) -> Reading | None:
-    match turn % 3:
-        case 0:
-            return _read_with_zbar(threshold(grey))
-        case 1:
-            return _read_with_zbar(grey)
-        case _:
-            return _read_with_zbar(threshold(255 - grey))
-
-
-def _read_with_zbar(grey: "NDArray[uint8]") -> Reading | None:
-    from pyzbar.pyzbar import ZBarSymbol, decode  # noqa: PLC0415
-
-    # QR codes alone: 2.6 times faster, and the assertion of pyzbar #143 is in another decoder.
-    found = decode(grey, symbols=[ZBarSymbol.QRCODE])
-    if found and found[0].data:
-        return Reading(found[0].data.decode("utf-8", errors="replace"), "zbar")
-    return None
-
-
-def load_decoders() -> None:
-    """Load what `read_qr` imports, so that the first phone does not wait for it."""
-    import numpy as np  # noqa: PLC0415
-
-    for turn in range(3):
-        read_qr(np.full((48, 64), 200, np.uint8), turn)
+    CLOSED = "closed"
+    DIED = "died"
+    HUNG = "hung"
+    NONSENSE = "nonsense"
 
 
 class Scanner:
-    """Captures and decodes in a thread of its own, and reports each code once."""
+    """Supervises the reading process from a thread of its own, and reports each code once."""
 
     def __init__(
-        self,
-        camera: Camera,
-        on_qr: OnQr,
-        *,
-        read: "Callable[[NDArray[uint8], int], Reading | None]" = read_qr,
-        prepare: Callable[[], None] = load_decoders,
-        clock: Callable[[], float] = monotonic,
+        self, command: ReaderCommand, on_qr: OnQr, *, clock: Callable[[], float] = monotonic
     ) -> None:
-        self.frames = 0
-        self.misses = 0
-        """Frames in which no code was read."""
-        self.faults = 0
-        """Captures and decodes that failed."""
-        self.last_frame_at: float | None = None
-        self._camera = camera
+        """`clock` must be the one that all processes of the machine share."""
+        self._command = command
         self._on_qr = on_qr
-        self._read = read
-        self._prepare = prepare
         self._clock = clock
         self._lock = Lock()
-        self._looking = Event()
-        self._look_number = 0
-        self._seen: str | None = None
-        self._seen_at = 0.0
-        self._unseen_frames = 0
-        self._closing = Event()
+        self._look = Look(0, is_looking=False)
+        self._sightings = Sightings()
+        self._health = ScannerHealth(0, None, is_looking=False, restarts=0, faults=0)
+        self._logged = ("", 0.0)
+        self._is_closing = False
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = Thread(target=self._run, name="scanner", daemon=True)
         self._thread.start()
 
-    @property
-    def is_looking(self) -> bool:
-        return self._looking.is_set()
+    def health(self) -> ScannerHealth:
+        return self._health  # frozen, and exchanged whole
 
     def look(self, looking: bool) -> None:
         """Start or stop; stopped, it takes no frames and no CPU. A start forgets what was seen."""
         with self._lock:
-            if looking == self._looking.is_set():
+            if looking == self._look.is_looking or self._is_closing:
                 return
-            self._look_number += 1
-            self._seen = None
-            if looking:
-                self._looking.set()
-            else:
-                self._looking.clear()
+            self._look = Look(self._look.number + 1, looking)
+            self._sightings.forget()
+            self._note(is_looking=looking, looking_since=self._clock() if looking else None)
+            os.eventfd_write(self._bell, 1)
 
     def close(self) -> None:
-        """Stop the thread; the camera stays its owner's to close."""
-        self._closing.set()
-        self._looking.set()
+        """End the reading process, which closes the camera."""
+        with self._lock:
+            if self._is_closing:
+                return
+            self._is_closing = True
+            os.eventfd_write(self._bell, 1)
         self._thread.join()
+        os.close(self._bell)
 
     def _run(self) -> None:
-        try:
-            self._prepare()
-        except Exception:  # noqa: BLE001 -- one decoder may be missing where the other reads
-            _log.exception("a decoder could not be loaded")
-        while True:
-            self._looking.wait()
-            if self._closing.is_set():
-                return
-            look_number = self._look_number
+        deaths = 0
+        while not self._is_closing:
+            began_at = self._clock()
             try:
-                frame = self._camera.capture()
-                reading = None if frame is None else self._decode(frame)
-                self._judge(frame, reading, look_number)
-            except Exception:  # noqa: BLE001 -- a poisonous frame costs itself, not the scanner
-                self.faults += 1
-                _log.exception("a frame was lost", frames=self.frames)
-                self._closing.wait(FAULT_PAUSE_S)
+                ending, how = self._live_one_life()
+            except Exception:  # noqa: BLE001 -- no memory for a process now: later, perhaps
+                _log.exception("reader_lost")
+                ending, how = Ending.DIED, "unknown"
+            if ending is Ending.CLOSED:
+                return
+            deaths = 1 if self._clock() - began_at > SOUND_AFTER_S else deaths + 1
+            with self._lock:
+                self._note(restarts=self._health.restarts + 1, faults=self._health.faults + 1)
+            _log.error(
+                "reader_ended",
+                why=ending.value,
+                how=how,
+                in_a_row=deaths,
+                restarts=self._health.restarts,
+            )
+            self._back_off(BACK_OFF_S[min(deaths, len(BACK_OFF_S)) - 1])
 
-    def _decode(self, frame: Frame) -> Reading | None:
-        self.frames += 1
-        self.last_frame_at = frame.captured_at
-        reading = self._read(frame.grey, self.frames)
-        if reading is None:
-            self.misses += 1
-        return reading
-
-    def _judge(self, frame: Frame | None, reading: Reading | None, look_number: int) -> None:
-        decoded_at = self._clock()
+    def _live_one_life(self) -> tuple[Ending, str]:
+        reader = ReaderProcess(self._command)
+        ending = Ending.DIED
         with self._lock:
-            if look_number != self._look_number:
+            self._note(reader_pid=reader.pid)
+        try:
+            ending = self._attend(reader)
+        finally:
+            # Whoever died or means well goes by itself; whoever hangs or babbles is not asked.
+            patience_s = HANG_UP_LIMIT_S if ending in {Ending.CLOSED, Ending.DIED} else 0.0
+            how = reader.end(patience_s, gives_up=lambda: self._is_closing)
+            with self._lock:
+                self._note(reader_pid=None)
+        return ending, how
+
+    def _attend(self, reader: ReaderProcess) -> Ending:
+        """Pass orders on and take reports, until there is a reason to end it."""
+        waiting = select.poll()
+        waiting.register(reader.line, select.POLLIN)
+        waiting.register(self._bell, select.POLLIN)
+        ordered = Look(-1, is_looking=False)
+        is_ready = False
+        progress_at = started_at = self._clock()
+        recent: deque[float] = deque(maxlen=REPORTS_A_SECOND_MAX)
+        while not self._is_closing:
+            look = self._look
+            if look != ordered:
+                try:
+                    reports.send(reader.line, look)
+                except BlockingIOError:
+                    return Ending.HUNG
+                except ConnectionError:
+                    return Ending.DIED
+                ordered, progress_at = look, self._clock()
+            limit_s = FRAME_LIMIT_S if is_ready else START_LIMIT_S
+            left_s = progress_at + limit_s - self._clock()
+            is_timed = look.is_looking or not is_ready
+            ready = waiting.poll(max(0.0, left_s) * 1000 if is_timed else None)
+            if any(descriptor == self._bell for descriptor, _ in ready):
+                os.eventfd_read(self._bell)
+            if not any(descriptor == reader.line.fileno() for descriptor, _ in ready):
+                # Only after a look at the line: this thread, too, may have been kept waiting.
+                if is_timed and self._clock() - progress_at >= limit_s:
+                    return Ending.HUNG
+                continue
+            now = self._clock()
+            try:
+                report = reports.receive_report(reader.line)
+                if report is None:
+                    return Ending.DIED
+                self._check_pace(recent, now)
+                is_progress = self._take(report, started_at, now)
+            except NonsenseError as error:
+                _log.warning("reader_nonsense", what=str(error))
+                return Ending.NONSENSE
+            is_ready = is_ready or isinstance(report, Ready)
+            progress_at = now if is_progress else progress_at
+        return Ending.CLOSED
+
+    def _take(self, report: Report, started_at: float, now: float) -> bool:
+        """Believe a report as far as a camera would be believed; whether it shows progress."""
+        match report:
+            case Ready():
+                return True
+            case Faulted(has_frame=has_frame, what=what):
+                with self._lock:
+                    self._note(
+                        faults=self._health.faults + 1, frames=self._health.frames + has_frame
+                    )
+                last, logged_at = self._logged
+                if what != last or now - logged_at > FAULT_LOG_S:
+                    _log.warning("frame_lost" if has_frame else "reader_fault", what=what)
+                    self._logged = what, now
+                return has_frame
+            case Looked():
+                self._judge(report, started_at, now)
+                return True
+            case _:
+                assert_never(report)
+
+    def _judge(self, looked: Looked, started_at: float, now: float) -> None:
+        if not started_at <= looked.captured_at <= looked.decoded_at <= now:
+            raise NonsenseError("a frame from another time")
+        with self._lock:
+            if looked.number > self._look.number:
+                raise NonsenseError("a frame that nobody asked for")
+            self._note(
+                frames=self._health.frames + 1,
+                misses=self._health.misses + (looked.text is None),
+                last_frame_at=looked.captured_at,
+            )
+            if looked.number != self._look.number or not self._look.is_looking:
                 return  # this frame is from before the switch
-            if frame is None or reading is None:
-                self._unseen_frames += 1
-                if self._unseen_frames >= GONE_FRAMES:
-                    self._seen = None
+            text = looked.text
+            is_news = self._sightings.is_news(text, looked.decoded_at)
+            if text is None or not is_news:
                 return
-            self._unseen_frames = 0
-            if reading.text == self._seen and decoded_at - self._seen_at < REPEAT_S:
-                return
-            self._seen, self._seen_at = reading.text, decoded_at
-        self._on_qr(reading.text, frame.captured_at, decoded_at)
+        self._on_qr(text, looked.captured_at, looked.decoded_at)
+
+    def _check_pace(self, recent: deque[float], now: float) -> None:
+        if len(recent) == recent.maxlen and now - recent[0] < 1.0:
+            raise NonsenseError("more reports than a camera has frames")
+        recent.append(now)
+
+    def _back_off(self, seconds: float) -> None:
+        until = self._clock() + seconds
+        waiting = select.poll()
+        waiting.register(self._bell, select.POLLIN)
+        while not self._is_closing and (left_s := until - self._clock()) > 0:
+            # A look that comes meanwhile is passed on to the next process.
+            if waiting.poll(left_s * 1000 + 1):
+                os.eventfd_read(self._bell)
+
+    def _note(self, **changed: object) -> None:
+        self._health = replace(self._health, **changed)  # pyright: ignore[reportArgumentType]

@@ -18,11 +18,13 @@ class KeypadPins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LampPins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """BCM numbers of an RGB lamp with a common cathode."""
+    """BCM numbers of an RGB lamp, and which end its three colours have in common."""
 
     red: Pin = 17
     green: Pin = 27
     blue: Pin = 22
+    common: Literal["cathode", "anode"] = "cathode"
+    """Anode: the colours share the plus, and shine when their pins are low."""
 
 
 class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +37,9 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exposure_us: Annotated[int, msgspec.Meta(ge=50, le=200_000)] = 10_000
     """A multiple of the mains' half period: 10 000 at 50 Hz, 8 333 at 60 Hz."""
     analogue_gain: Annotated[float, msgspec.Meta(ge=1, le=64)] = 4.0
+    hflip: bool = False
+    vflip: bool = False
+    """Both for a sensor mounted upside down; one of them for a mirror in the way."""
 
 
 class PrinterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,13 +48,19 @@ class PrinterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: Literal["usb", "serial", "network", "none"] = "usb"
     profile: str = "TM-T20II"
     """A python-escpos profile: paper width, characters a line, code pages, cutter."""
+    code_pages: tuple[str, ...] = ()
+    """Only these of the profile's pages, by its names for them; all of them where none is named."""
     qr: Literal["image", "native"] = "image"
     usb_vendor: UsbId = 0x04B8
     usb_product: UsbId = 0x0E15
     serial_path: str = "/dev/serial0"
     serial_baud: Annotated[int, msgspec.Meta(ge=1200, le=1_000_000)] = 38_400
+    serial_flow: Literal["none", "xonxoff", "rtscts"] = "none"
     host: str = ""
     port: Port = 9100
+    answers: Literal["auto", "always", "never"] = "auto"
+    """Whether it says how it is when asked: "always": silence means that it is switched off;
+    "never": do not ask; "auto": silence means so once it has answered."""
     deadline_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
     """How long one write may take before the printer counts as gone."""
 

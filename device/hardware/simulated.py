@@ -3,10 +3,11 @@
 Behind it the real drivers run. The appliance is the server of a Unix socket; several clients may
 come and go. A client sends (see `Order`)
 
-    {"press": "5"}   {"release": "5"}   {"tap": "5", "hold_ms": 60}   {"paper": "out" or "ok"}
+    {"press": "5"}   {"release": "5"}   {"tap": "5", "hold_ms": 60}   {"paper": "out"}
     {"scene": {"width": w, "height": h, "grey": base64 of w * h bytes}}   {"scene": null}
 
-and every client is sent, with times in monotonic seconds,
+where paper is "ok", "low", "out", "open" (the cover), "hung", "away" or "silent" (it prints and never
+says how it is); and every client is sent, with times in monotonic seconds,
 
     {"pins": {"red": 0..1, "green": 0..1, "blue": 0..1}, "at": t}   at first and at each change
     {"tone": hertz or null, "at": t}   {"printed": base64 of bytes, "at": t}
@@ -18,27 +19,23 @@ press and the release, or {"refused": why}.
 
 import asyncio
 import base64
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from threading import Condition, Thread
+from threading import Thread
 from time import monotonic  # noqa: TID251 -- the edge stamps what leaves it
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 import structlog
 
-from device.hardware.camera import Frame
 from device.hardware.keypad import LAYOUT
 from device.hardware.settings import HardwareSettings
+from device.hardware.simulated_camera import Scene, Stage
+from device.hardware.simulated_paper import Paper, SimulatedPaper
 from device.hardware.simulated_pins import KeyMatrix, SimulatedFactory
 
-if TYPE_CHECKING:
-    from escpos.escpos import Escpos
-
-FRAME_INTERVAL_S: Final = 0.04
-EMPTY_INTERVAL_S: Final = 0.1
 LINE_MAX: Final = 16 * 1024 * 1024
 """Bytes: a frame of 8 megapixels in base64, and some."""
 
@@ -56,18 +53,6 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-class Scene(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What lies before the camera: `grey` is width times height bytes, row by row."""
-
-    width: Annotated[int, msgspec.Meta(ge=16, le=4096)]
-    height: Annotated[int, msgspec.Meta(ge=16, le=4096)]
-    grey: bytes
-
-    def __post_init__(self) -> None:
-        if len(self.grey) != self.width * self.height:
-            raise ValueError("grey is not width times height bytes")
-
-
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line from a client."""
 
@@ -76,53 +61,12 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tap: str | None = None
     hold_ms: Annotated[int, msgspec.Meta(ge=0, le=5000)] = 60
     scene: Scene | msgspec.UnsetType | None = msgspec.UNSET
-    paper: Literal["out", "ok"] | None = None
+    paper: Paper | None = None
 
     def __post_init__(self) -> None:
         for key in (self.press, self.release, self.tap):
             if key is not None and (len(key) != 1 or key not in "".join(LAYOUT)):
                 raise ValueError("there is no such key")
-
-
-class SimulatedCamera:
-    """Yields a new scene at once, then 25 times a second; without one, an empty counter."""
-
-    def __init__(self, on_first_capture: Callable[[float], None]) -> None:
-        self._on_first_capture = on_first_capture
-        self._changed = Condition()
-        self._scene: Scene | None = None
-        self._is_new = False
-        self._is_closed = False
-
-    def put(self, scene: Scene | None) -> None:
-        with self._changed:
-            self._scene = scene
-            self._is_new = True
-            self._changed.notify_all()
-
-    def capture(self) -> Frame | None:
-        import numpy as np  # noqa: PLC0415 -- 16 MiB, loaded at the first frame
-
-        with self._changed:
-            interval_s = EMPTY_INTERVAL_S if self._scene is None else FRAME_INTERVAL_S
-            self._changed.wait_for(lambda: self._is_new or self._is_closed, interval_s)
-            if self._is_closed:
-                return None
-            scene, is_new = self._scene, self._is_new
-            self._is_new = False
-        captured_at = monotonic()
-        if scene is None:
-            # Small, so that looking at nothing costs next to nothing.
-            return Frame(np.full((90, 160), 128, np.uint8), captured_at)
-        if is_new:
-            self._on_first_capture(captured_at)
-        grey = np.frombuffer(scene.grey, np.uint8).reshape(scene.height, scene.width)
-        return Frame(grey, captured_at)
-
-    def close(self) -> None:
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
 
 
 class SimulatedEdge:
@@ -131,15 +75,14 @@ class SimulatedEdge:
     def __init__(self, settings: HardwareSettings) -> None:
         assert settings.socket is not None, "HardwareSettings refuses a simulation with no socket"
         self._path = Path(settings.socket)
-        self._settings = settings
         self._clients: set[asyncio.StreamWriter] = set()
         self._pins: dict[str, object] = {"pins": {"red": 0.0, "green": 0.0, "blue": 0.0}, "at": 0.0}
-        self._has_paper = True
+        self.paper = SimulatedPaper(self._on_paper)
         self.matrix = KeyMatrix()
         self.pin_factory = SimulatedFactory(
             settings, self.matrix, on_colour=self._on_colour, on_tone=self._on_tone
         )
-        self.camera = SimulatedCamera(lambda at: self._tell({"captured_at": at}))
+        self._stage = Stage()
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._run, name="edge", daemon=True)
         self._thread.start()
@@ -147,31 +90,33 @@ class SimulatedEdge:
             self._server = self._call(self._listen())
         except BaseException:
             self._stop()
+            self._stage.close()
             raise
 
-    def connect_printer(self) -> "Escpos":
-        """A printer to python-escpos whose bytes go to the clients."""
-        from device.hardware.simulated_paper import SocketPrinter  # noqa: PLC0415
-
-        return SocketPrinter(self._settings.printer.profile, self._on_paper)
+    @property
+    def stage(self) -> tuple[int, int, int]:
+        """What the reading process looks at, until `close`."""
+        return self._stage.descriptors
 
     def close(self) -> None:
-        self.camera.close()
+        self.paper.put("away")  # whatever still hangs in it comes back
         self._call(self._hang_up())
         self._stop()
+        self._stage.close()
         self._path.unlink(missing_ok=True)
 
     def _on_colour(self, red: float, green: float, blue: float) -> None:
         self._pins = {"pins": {"red": red, "green": green, "blue": blue}, "at": monotonic()}
         self._tell(self._pins)
 
+    def _on_capture(self) -> None:
+        for captured_at in self._stage.first_captures():
+            self._tell({"captured_at": captured_at})
+
     def _on_tone(self, hz: float | None) -> None:
         self._tell({"tone": hz, "at": monotonic()})
 
     def _on_paper(self, printed: bytes) -> None:
-        if not self._has_paper:
-            # What a printer without paper does to the one who writes to it.
-            raise TimeoutError("the printer takes no bytes")
         self._tell({"printed": base64.b64encode(printed).decode(), "at": monotonic()})
 
     def _tell(self, message: dict[str, object]) -> None:
@@ -203,9 +148,11 @@ class SimulatedEdge:
         self._path.unlink(missing_ok=True)  # left by a device that was killed
         server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_MAX)
         self._path.chmod(0o600)  # whoever presses these keys is staff
+        self._loop.add_reader(self._stage.told, self._on_capture)
         return server
 
     async def _hang_up(self) -> None:
+        self._loop.remove_reader(self._stage.told)
         self._server.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for client in tuple(self._clients):
@@ -248,9 +195,9 @@ class SimulatedEdge:
             tapped = {"tapped": order.tap, "at": monotonic()}
             writer.write(msgspec.json.encode(tapped) + b"\n")
         if order.scene is not msgspec.UNSET:
-            self.camera.put(order.scene)
+            self._stage.put(order.scene)
         if order.paper is not None:
-            self._has_paper = order.paper == "ok"
+            self.paper.put(order.paper)
 
     async def _looked_at(self, key: str, looks: int, at_least_s: float) -> None:
         began_at, first = monotonic(), self.matrix.looks(key)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from device.hardware.scanner import read_qr
+from device.hardware.decoding import read_qr
 from protocol.money import Money
 from protocol.wallet_qr import QrRefusal, WalletToken, peek, read
 from tests.browser.served import Served

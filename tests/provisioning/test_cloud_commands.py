@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from device.hardware.scanner import read_qr
+from device.hardware.decoding import read_qr
 from protocol.wallet_qr import read
 from provisioning.cli import device as cli_device
 from provisioning.cli.app import app

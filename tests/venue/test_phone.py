@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from device.hardware.scanner import read_qr
+from device.hardware.decoding import read_qr
 from venue.phone import Difficulty, badge, empty_counter, phone
 
 WALLET = "".join(f"{(at * 31) % 78:02d}" for at in range(282))

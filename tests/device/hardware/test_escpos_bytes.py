@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.hardware.escpos_bytes import compose, load_escpos, printable
-from device.hardware.scanner import read_qr
+from device.hardware.decoding import read_qr
 from device.hardware.settings import PrinterSettings
 from device.till.receipt import Columns, Qr, Rule, Slip, Text
 from venue.paper import Cut, Words, plain, read_paper, render
