@@ -21,8 +21,8 @@ from device.kept_checkpoint import KeptCheckpoint
 from device.link import Disconnected, Incoming, PolicyBytes, ReplyBytes, Subscribed
 from device.notary import Circumstances, Notary
 from device.till import effects as do
-from device.till.contents import AskToCancel, AskToDeduct
-from device.till.entries import Entry, SaleAnswered, SaleCancelled
+from device.till.contents import AskToCancel, AskToDeduct, AskToPostOffline
+from device.till.entries import Entry, SaleAcceptedOffline, SaleAnswered, SaleCancelled
 from device.till.events import (
     Event,
     JournalFailed,
@@ -32,6 +32,7 @@ from device.till.events import (
     LinkUp,
     Now,
     PolicyArrived,
+    PrinterChanged,
     QrSeen,
     ReplyArrived,
     RequestSigned,
@@ -49,6 +50,7 @@ from device.till.states import (
     awaited_hashes,
     deadline_of,
 )
+from device.till.trusted_time import believed
 from device.timing import SaleTiming
 from protocol.ids import CorrelationId, IdempotencyKey
 from protocol.messages import Declined, HeartbeatAnswered, Reason, Reply
@@ -82,7 +84,7 @@ class Stop:
     """End the loop; what is unfinished is in the journal."""
 
 
-Happening = KeyPressed | Scanned | Incoming | Stop
+Happening = KeyPressed | Scanned | PrinterChanged | Incoming | Stop
 Inbox = SimpleQueue[Happening]
 
 
@@ -135,7 +137,6 @@ class Runtime:
         notary: Notary,
         *,
         firmware: str,
-        printer: str,
         clock: Callable[[], float] = monotonic,
         wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
         wall_is_set: Callable[[], bool] = lambda: False,
@@ -153,7 +154,6 @@ class Runtime:
         self._wire = wire
         self._notary = notary
         self._firmware = firmware
-        self._printer = printer
         self._clock = clock
         self._wall_ms = wall_ms
         self._wall_is_set = wall_is_set
@@ -250,10 +250,10 @@ class Runtime:
             _log.warning("checkpoint_not_kept", reason=error.strerror)
         self._checkpoint = None
 
-    def _meet(self, happening: KeyPressed | Scanned | Incoming) -> None:
+    def _meet(self, happening: KeyPressed | Scanned | PrinterChanged | Incoming) -> None:
         """Turn what happened into an event, where it is to be believed."""
         match happening:
-            case KeyPressed():
+            case KeyPressed() | PrinterChanged():
                 self.take(happening)
             case Scanned():
                 self._scanned = happening
@@ -306,6 +306,10 @@ class Runtime:
             wall_is_set=self._wall_is_set(),
         )
 
+    def _believed_ms(self) -> int:
+        """By trusted time, as the till has it: a wrong wall clock makes no sign-in stale."""
+        return believed(self._now(), self.till.anchor).wall_ms
+
     def _perform(self, effect: do.Effect) -> Event | None:
         match effect:
             case do.Journal(entries=entries):
@@ -352,7 +356,8 @@ class Runtime:
             _log.error("journal_fault", fault=str(fault))
             return JournalFailed(entries)
         for entry in entries:
-            if isinstance(entry, SaleAnswered | SaleCancelled) and entry.key in self._timings:
+            decides = isinstance(entry, SaleAnswered | SaleCancelled | SaleAcceptedOffline)
+            if decides and entry.key in self._timings:
                 timing = self._timings[entry.key]
                 timing.journaling_at, timing.journaled_at = began_at, self._clock()
                 if isinstance(entry, SaleAnswered):
@@ -391,15 +396,15 @@ class Runtime:
     def _send(self, effect: do.SendRequest) -> RequestSigned:
         began_at = self._clock()
         content = effect.content
-        is_of_sale = isinstance(content, AskToDeduct | AskToCancel)
+        is_of_sale = isinstance(content, AskToDeduct | AskToCancel | AskToPostOffline)
         signed = self._notary.sign(
             content,
             Circumstances(
                 position=self._journal.position,
                 entry=self._journal.number_of(content.key) if is_of_sale else 0,
-                wall_ms=self._wall_ms(),
+                wall_ms=self._believed_ms(),
                 firmware=self._firmware,
-                printer=self._printer,
+                printer=self.till.printer.value,
             ),
         )
         signed_at = self._clock()

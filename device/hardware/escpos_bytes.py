@@ -4,12 +4,12 @@ import logging
 import os
 import sys
 import textwrap
-import unicodedata
 from tempfile import TemporaryDirectory
 from typing import Final, assert_never
 
+from device.hardware.letters import letters_of
 from device.hardware.settings import PrinterSettings
-from device.till.receipt import Columns, Qr, Rule, Slip, Text
+from device.till.receipt import Columns, Qr, Rule, Slip, Text, words_of
 
 QR_LEVEL_M: Final = 1
 
@@ -41,32 +41,20 @@ def load_escpos() -> None:
         logging.getLogger().removeHandler(handler)  # its basicConfig() would print to our stderr
 
 
-def printable(text: str) -> str:
-    """`text` in characters that are only ever ink: no control codes, one line.
-
-    A product named with `ESC` in it must not open the cash drawer. Ideographs become "?":
-    python-escpos would send them in an encoding that only Chinese printers know.
-    """
-    composed = unicodedata.normalize("NFC", text)
-    spaced = "".join(" " if char.isspace() else char for char in composed)
-    return "".join(
-        "?" if unicodedata.east_asian_width(char) in "WF" else char
-        for char in spaced
-        if not unicodedata.category(char).startswith("C")
-    )
-
-
 def compose(slip: Slip, settings: PrinterSettings) -> bytes:
     """The ESC/POS bytes of a slip, from reset to cut.
 
     Raises ValueError for a profile whose paper width python-escpos does not know.
     """
     load_escpos()
+    from escpos.magicencode import Encoder  # noqa: PLC0415
     from escpos.printer import Dummy  # noqa: PLC0415
 
+    letters = letters_of(settings.profile, settings.code_pages)
+    pages = letters.pages_for(letters.fit(words) for line in slip.lines for words in words_of(line))
     # A fresh one a slip: after `ESC @` the printer forgets its code page and so must the encoder
     # (python-escpos #272).
-    paper = Dummy(profile=settings.profile)
+    paper = Dummy(profile=settings.profile, magic_encode_args={"encoder": Encoder(pages)})
     width_dots = paper.profile.media["width"]["pixels"]
     if not isinstance(width_dots, int):
         raise ValueError(f"printer profile {settings.profile!r} has no paper width")
@@ -83,11 +71,11 @@ def compose(slip: Slip, settings: PrinterSettings) -> bytes:
                     double_height=large,
                 )
                 width = columns // 2 if large else columns
-                for row in textwrap.wrap(printable(text), width) or [""]:
+                for row in textwrap.wrap(letters.fit(text), width) or [""]:
                     paper.textln(row)
             case Columns(left, right, bold):
                 paper.set(align="left", bold=bold, normal_textsize=True)
-                for row in _in_columns(printable(left), printable(right), columns):
+                for row in _in_columns(letters.fit(left), letters.fit(right), columns):
                     paper.textln(row)
             case Rule():
                 paper.set(align="left", bold=False, normal_textsize=True)
@@ -100,7 +88,7 @@ def compose(slip: Slip, settings: PrinterSettings) -> bytes:
                     size=_dots_a_module(content, width_dots),
                     native=settings.qr == "native",
                 )
-                for row in textwrap.wrap(printable(caption), columns):
+                for row in textwrap.wrap(letters.fit(caption), columns):
                     paper.textln(row)
             case _:
                 assert_never(line)

@@ -144,7 +144,14 @@ class RgbLamp:
     def __init__(self, pins: LampPins, pin_factory: "Factory") -> None:
         from gpiozero import RGBLED  # noqa: PLC0415 -- 11 MiB that the other parts may not need
 
-        self._led = RGBLED(pins.red, pins.green, pins.blue, pwm=True, pin_factory=pin_factory)
+        self._led = RGBLED(
+            pins.red,
+            pins.green,
+            pins.blue,
+            active_high=pins.common == "cathode",
+            pwm=True,
+            pin_factory=pin_factory,
+        )
         self._changed = Condition()
         self._rest: Iterator[Step] = iter(())
         self._next_at: float | None = None

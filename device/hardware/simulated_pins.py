@@ -91,6 +91,7 @@ class SimulatedFactory(MockFactory):
         self._rows: list[Pin] = [self.pin(number) for number in keypad.rows]
         lamp = settings.lamp
         self._lamp: list[Pin] = [self.pin(number) for number in (lamp.red, lamp.green, lamp.blue)]
+        self._is_lit_low = lamp.common == "anode"
         self._blue_name = f"GPIO{lamp.blue}"
         self._buzzer_name = f"GPIO{settings.buzzer}"
         self._matrix = matrix
@@ -114,7 +115,8 @@ class SimulatedFactory(MockFactory):
         if not self._is_wired:
             return
         if pin.info.name == self._blue_name:
-            red, green, blue = (float(lead.state) for lead in self._lamp)
+            levels = (float(lead.state) for lead in self._lamp)
+            red, green, blue = (1 - each if self._is_lit_low else each for each in levels)
             if self._colour != (red, green, blue):
                 self._colour = (red, green, blue)
                 self._on_colour(red, green, blue)

@@ -150,7 +150,6 @@ class Appliance:
             self.air,
             Notary(credentials),
             firmware="1.2.3",
-            printer="usb",
             clock=lambda: self.now_s,
             wall_ms=self.wall_ms,
             kept=KeptCheckpoint(self.state),

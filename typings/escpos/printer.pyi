@@ -1,3 +1,5 @@
+from typing import Any
+
 from escpos.escpos import Escpos
 
 class Dummy(Escpos):
@@ -5,16 +7,22 @@ class Dummy(Escpos):
     def output(self) -> bytes: ...
 
 class Usb(Escpos):
+    device: Any
+    in_ep: int
+    out_ep: int
     def __init__(
         self, idVendor: int, idProduct: int, *, timeout: int = 0, profile: str | None = None
     ) -> None: ...
 
 class Serial(Escpos):
+    device: Any
     def __init__(
         self, devfile: str, baudrate: int = 9600, *, timeout: float = 1, profile: str | None = None
     ) -> None: ...
 
 class Network(Escpos):
+    device: Any
+    timeout: float
     def __init__(
         self, host: str, port: int = 9100, timeout: float = 60, *, profile: str | None = None
     ) -> None: ...

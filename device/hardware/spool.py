@@ -1,0 +1,198 @@
+"""Slips that wait for the printer, a file each: kept over a restart, seen and dropped by hand.
+
+Nothing is flushed: paper is not the record of a sale, and a flush would come between a scan and its
+light. A file that a power cut left damaged is removed.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, assert_never
+
+import msgspec
+import structlog
+
+from device.till.receipt import Columns, Line, Qr, Rule, Slip, SlipKind, Text
+
+FOLDER: Final = "slips"
+SUFFIX: Final = ".slip"
+FILE_MAX: Final = 64 * 1024
+"""Bytes: far more than any slip."""
+
+_log = structlog.get_logger(__name__)
+
+
+class _Text(msgspec.Struct, frozen=True, tag="text", forbid_unknown_fields=True):
+    text: str
+    bold: bool = False
+    large: bool = False
+    centred: bool = False
+
+
+class _Columns(msgspec.Struct, frozen=True, tag="columns", forbid_unknown_fields=True):
+    left: str
+    right: str
+    bold: bool = False
+
+
+class _Rule(msgspec.Struct, frozen=True, tag="rule", forbid_unknown_fields=True):
+    pass
+
+
+class _Qr(msgspec.Struct, frozen=True, tag="qr", forbid_unknown_fields=True):
+    content: str
+    caption: str
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: Literal[1]
+    kind: SlipKind
+    lines: tuple[_Text | _Columns | _Rule | _Qr, ...]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A slip in the folder."""
+
+    path: Path
+    slip: Slip
+    since: float
+    """When it was put there, in seconds since 1970 by the appliance's clock."""
+
+
+class Spool:
+    """The folder of one appliance. Its files are numbered in the order of the slips."""
+
+    def __init__(self, state: Path) -> None:
+        self.folder = state / FOLDER
+        self._next = 1 + max((_number(path) for path in _files(self.folder)), default=0)
+        self._is_refused = False
+
+    def put(self, slip: Slip) -> Path | None:
+        """Write one; None where the disk refuses, and the slip waits in memory alone."""
+        path = self.folder / f"{self._next:08d}{SUFFIX}"
+        draft = path.with_suffix(".draft")
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft.write_bytes(_encode(slip))
+            draft.replace(path)
+        except OSError as fault:
+            if not self._is_refused:
+                _log.warning("slip_not_kept", reason=fault.strerror)
+            self._is_refused = True
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+            return None
+        self._is_refused = False
+        self._next += 1
+        return path
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        """What the last run left, oldest first; what cannot be read is removed."""
+        found: list[Waiting] = []
+        with suppress(OSError):
+            for draft in self.folder.glob("*.draft"):
+                draft.unlink()
+        for path in _files(self.folder):
+            slip = _read(path)
+            if slip is None:
+                _log.warning("slip_damaged", file=path.name)
+                drop(path)
+            else:
+                found.append(slip)
+        return tuple(found)
+
+
+def look(state: Path) -> tuple[Waiting, ...]:
+    """The slips that wait, oldest first; reads only, also while the appliance runs."""
+    read = (_read(path) for path in _files(state / FOLDER))
+    return tuple(each for each in read if each is not None)
+
+
+def drop(path: Path) -> bool:
+    """Whether it was there to be dropped. The printer's thread notices that it is gone."""
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def told(slip: Slip) -> Iterator[str]:
+    """The slip's lines for a terminal."""
+    for line in slip.lines:
+        match line:
+            case Text(text):
+                yield text
+            case Columns(left, right):
+                yield f"{left}  {right}"
+            case Qr(_, caption):
+                yield f"[QR] {caption}"
+            case Rule():
+                yield "-" * 8
+            case _:
+                assert_never(line)
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        paths = [path for path in folder.iterdir() if path.suffix == SUFFIX]
+    except OSError:
+        return []
+    return sorted(paths, key=lambda path: (_number(path), path.name))
+
+
+def _number(path: Path) -> int:
+    return int(path.stem) if path.stem.isascii() and path.stem.isdecimal() else 0
+
+
+def _read(path: Path) -> Waiting | None:
+    try:
+        with path.open("rb") as file:
+            encoded = file.read(FILE_MAX + 1)
+            since = os.fstat(file.fileno()).st_mtime
+        if len(encoded) > FILE_MAX:
+            return None
+        return Waiting(path, _decode(encoded), since)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _encode(slip: Slip) -> bytes:
+    lines = tuple(_file_line(line) for line in slip.lines)
+    return msgspec.json.encode(_File(1, slip.kind, lines))
+
+
+def _decode(encoded: bytes) -> Slip:
+    file = msgspec.json.decode(encoded, type=_File)
+    return Slip(tuple(_slip_line(line) for line in file.lines), file.kind)
+
+
+def _file_line(line: Line) -> _Text | _Columns | _Rule | _Qr:
+    match line:
+        case Text(text, bold, large, centred):
+            return _Text(text, bold, large, centred)
+        case Columns(left, right, bold):
+            return _Columns(left, right, bold)
+        case Rule():
+            return _Rule()
+        case Qr(content, caption):
+            return _Qr(content, caption)
+        case _:
+            assert_never(line)
+
+
+def _slip_line(line: _Text | _Columns | _Rule | _Qr) -> Line:
+    match line:
+        case _Text():
+            return Text(line.text, line.bold, line.large, line.centred)
+        case _Columns():
+            return Columns(line.left, line.right, line.bold)
+        case _Rule():
+            return Rule()
+        case _Qr():
+            return Qr(line.content, line.caption)
+        case _:
+            assert_never(line)

@@ -1,0 +1,3 @@
+from escpos.escpos import Profile
+
+def get_profile(name: str | None = None) -> Profile: ...
