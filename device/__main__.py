@@ -1,6 +1,7 @@
 """railtix-pos, also as `python -m device`: the program an appliance runs."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,18 +47,32 @@ def run(config: Config = None, state: State = None) -> None:
 
 
 @app.command()
-def status(config: Config = None, state: State = None) -> None:
-    """Say who this appliance is, what it sells, and what waits for an answer.
+def status(
+    config: Config = None,
+    state: State = None,
+    json: Annotated[bool, typer.Option("--json", help="Everything, for a program.")] = False,
+) -> None:
+    """Say what waits for the cloud, why it is not moving, and how the appliance is otherwise.
 
-    Reads only, also while the appliance runs. Exit code 1 if the identity or the journal cannot be
-    read.
+    Reads only, while the appliance runs and while it does not. Exit code 1 where a person should do
+    something about it: each trouble is a line of its own.
     """
-    from device.status import lines_of
+    from device.status import status_of
 
-    lines, is_sound = lines_of(_settings(config, state))
-    for line in lines:
-        typer.echo(line)
-    raise typer.Exit(0 if is_sound else 1)
+    said = status_of(_settings(config, state))
+    if json:
+        import msgspec
+
+        typer.echo(msgspec.json.encode(said).decode())
+    elif sys.stdout.isatty():
+        from device.status_lines import show
+
+        show(said)
+    else:
+        from device.status_lines import plain
+
+        typer.echo(plain(said))
+    raise typer.Exit(0 if said.is_sound else 1)
 
 
 def main() -> None:

@@ -126,13 +126,18 @@ def status_of(settings: Settings) -> Status:
     queue = Queue() if chain is None else _queue(chain.standing)
     policy = _policy(chain, credentials)
     standstill = _standstill(queue, told, credentials, policy, now)
-    detail = _detail(standstill, told, now)
+    detail = _detail(standstill, told)
     said = SENTENCES[standstill] + (f": {detail}" if detail else "")
     free_mib = _free_mib(folder)
     days = -1 if credentials is None else _days_left(credentials, now)
     if credentials is not None and days < 0:
         troubles.append("the certificate has expired")
-    troubles += _troubles(queue, standstill, said, told, free_mib, now)
+    troubles += _of_the_program(told)
+    is_old = queue.oldest_at_ms is not None and now.ms - queue.oldest_at_ms > STUCK_MAX_MS
+    if is_old and standstill is not Why.MOVING:
+        troubles.append(f"what waits has not moved for more than an hour: {said}")
+    if free_mib < DISK_FREE_MIN_MIB:
+        troubles.append(f"{free_mib} MiB left on the disk")
     return Status(
         at_ms=now.ms,
         troubles=tuple(troubles),
@@ -150,7 +155,7 @@ def status_of(settings: Settings) -> Status:
         why=standstill.value,
         why_said=said,
         paper=_paper(settings, told),
-        scanner=_scanner(told, now),
+        scanner=_scanner(told),
         policy=policy,
         signed_in=_signed_in(chain),
         journal=None if chain is None else _journal(folder, chain),
@@ -222,7 +227,7 @@ def _standstill(
     )
 
 
-def _detail(standstill: Why, told: Health | None, now: _Moment) -> str:
+def _detail(standstill: Why, told: Health | None) -> str:
     """What the program knows beyond the sentence."""
     if told is None:
         return ""
@@ -237,19 +242,12 @@ def _detail(standstill: Why, told: Health | None, now: _Moment) -> str:
             return ""
 
 
-def _troubles(
-    queue: Queue, standstill: Why, said: str, told: Health | None, free_mib: int, now: _Moment
-) -> list[str]:
+def _of_the_program(told: Health | None) -> list[str]:
     troubles: list[str] = []
     if told is not None and told.refusal:
         troubles.append(f"the cloud refuses this appliance: {told.refusal}")
     if told is not None and not told.is_journal_open:
         troubles.append("the disk refuses the journal: nothing is sold")
-    is_old = queue.oldest_at_ms is not None and now.ms - queue.oldest_at_ms > STUCK_MAX_MS
-    if is_old and standstill is not Why.MOVING:
-        troubles.append(f"what waits has not moved for more than an hour: {said}")
-    if free_mib < DISK_FREE_MIN_MIB:
-        troubles.append(f"{free_mib} MiB left on the disk")
     return troubles
 
 
@@ -264,7 +262,7 @@ def _policy(chain: Chain | None, credentials: Credentials | None) -> Policy | No
         version=opened.version,
         stall=opened.stall_name,
         event=opened.event_name,
-        offline_allowed=opened.offline is not None,
+        offline_allowed=opened.offline.allowed,
         expires_at_ms=opened.expires_at_ms,
     )
 
@@ -295,7 +293,7 @@ def _paper(settings: Settings, told: Health | None) -> Paper:
     )
 
 
-def _scanner(told: Health | None, now: _Moment) -> str:
+def _scanner(told: Health | None) -> str:
     if told is None or told.scanner is None:
         return ""
     scanner = told.scanner
