@@ -24,7 +24,7 @@ from device.chain import (
 from device.pruning import Pruner
 from device.retention import Retention
 from device.salvage import files_set_aside, forget_needless, name_to_set_aside, salvage
-from device.till.contents import AskToCancel, AskToPostAgain
+from device.till.contents import SaidAgain
 from device.till.entries import Entry, EpochBegan, decode, encode, key_of, kind_of
 from device.till.resending import settled_sales
 from device.till.standing import Standing
@@ -143,7 +143,7 @@ class Journal:
         sale = self.standing.sale(key)
         return 0 if sale is None else sale.number
 
-    def recall(self, from_entry: int) -> tuple[AskToPostAgain | AskToCancel, ...]:
+    def recall(self, from_entry: int) -> tuple[SaidAgain, ...]:
         """The decided sales that were opened at `from_entry` or later, as they are said again.
 
         Raises JournalFault.

@@ -13,6 +13,7 @@ from device.till.contents import (
     AskToCancel,
     AskToDeduct,
     AskToPostAgain,
+    AskToPostOffline,
     AskToRefund,
     AskToSignIn,
     AskToSignOut,
@@ -30,6 +31,7 @@ from protocol.messages import (
     JournalPosition,
     LastReceiptRequest,
     MessageRefusal,
+    OfflineAcceptance,
     Refund,
     Reply,
     Request,
@@ -168,6 +170,24 @@ class Notary:
                     entry=at.entry,
                     correlation_id=sale.correlation_id,
                 )
+            case AskToPostOffline(sale=sale, acceptance=acceptance):
+                return OfflineAcceptance(
+                    device_id=device_id,
+                    key=sale.key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    session_id=sale.session_id,
+                    event_id=sale.event_id,
+                    stall_id=sale.stall_id,
+                    policy_version=sale.policy_version,
+                    entry=content.number or at.entry,
+                    correlation_id=sale.correlation_id,
+                    amount=sale.amount,
+                    lines=_lines(sale),
+                    wallet_qr=acceptance.wallet_qr,
+                    scanned_at_ms=acceptance.scanned_at_ms,
+                    accepted_at_ms=acceptance.accepted_at_ms,
+                )
             case AskToPostAgain(sale=sale):
                 return Resubmission(
                     device_id=device_id,
@@ -252,6 +272,7 @@ class Notary:
                     firmware=at.firmware,
                     queue=content.queue,
                     resent_for=content.resent_for,
+                    denied_version=content.denied_version,
                     journal_told=content.journal_told,
                     printer=at.printer,
                 )

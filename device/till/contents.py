@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from device.till.entries import RefundOpened, SaleOpened
+from device.till.entries import RefundOpened, SaleAcceptedOffline, SaleOpened
 from protocol.messages import JournalKnown, SaleName
 from protocol.money import Money
 
@@ -52,6 +52,20 @@ class AskToCancel:
 
 
 @dataclass(frozen=True)
+class AskToPostOffline:
+    """A sale that the till took alone: to be posted, now or whenever the cloud is there."""
+
+    sale: SaleOpened
+    acceptance: SaleAcceptedOffline
+    number: int = 0
+    """Of the sale's own journal entry, where it is settled and said again; 0: it is open."""
+
+    @property
+    def key(self) -> str:
+        return self.sale.key
+
+
+@dataclass(frozen=True)
 class AskToPostAgain:
     """A settled sale with the cloud's own signed reply, for a cloud that lost it."""
 
@@ -63,6 +77,10 @@ class AskToPostAgain:
     @property
     def key(self) -> str:
         return self.sale.key
+
+
+SaidAgain = AskToPostAgain | AskToCancel | AskToPostOffline
+"""What is said of a settled sale to a cloud that may have lost it."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,7 @@ class AskForHeartbeat:
     policy_version: int
     queue: int
     resent_for: str = ""
+    denied_version: int = 0
     journal_told: JournalKnown | None = None
 
 
@@ -121,6 +140,7 @@ Content = (
     | AskToSignOut
     | AskToDeduct
     | AskToCancel
+    | AskToPostOffline
     | AskToPostAgain
     | AskToRefund
     | AskToApprove
@@ -142,6 +162,8 @@ def kind_of(content: Content) -> str:
             return "deduct"
         case AskToCancel():
             return "cancel"
+        case AskToPostOffline():
+            return "offline_acceptance"
         case AskToPostAgain():
             return "resubmission"
         case AskToRefund():

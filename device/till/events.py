@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
-from device.till.contents import AskToCancel, AskToPostAgain
+from device.till.contents import SaidAgain
 from device.till.entries import Entry
 from device.till.shift import LastSale, OwnWord, Shift
 from device.till.signals import PrinterState
@@ -51,7 +51,7 @@ class SettledRecalled:
     """What the journal says was settled: each sale with the cloud's reply, or cancelled."""
 
     restore_id: str
-    settled: tuple[AskToPostAgain | AskToCancel, ...]
+    settled: tuple[SaidAgain, ...]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import assert_never
 
 from device.till import resending
-from device.till.effects import Journal, MakeSound, ShowLight
+from device.till.accepting import accept, with_leave
+from device.till.effects import Effects, Journal, MakeSound, Note, ShowLight
 from device.till.entries import CancelReason, PolicyTaken
 from device.till.events import (
     Event,
@@ -31,6 +32,7 @@ from device.till.events import (
     SettledRecalled,
     Tick,
 )
+from device.till.offline import OfflineRefusal
 from device.till.outbox import (
     beat,
     close_heartbeat,
@@ -89,20 +91,38 @@ from device.till.states import (
     Till,
     WaitingForPolicy,
 )
+from device.till.syncing import fold, save
 from device.till.terms import terms_of
+from device.till.trusted_time import anchor_in, believed
 from protocol.messages import HeartbeatAnswered, Resend
+from protocol.wallet_qr import QrRefusal
 
 
 def step(till: Till, event: Event, now: Now) -> Step:
     """What follows from one event: the till afterwards, and what is to be done, in order."""
-    till, ended = _leave_if_over(till, now)
+    till = replace(till, anchor=anchor_in(till.anchor, now))
+    now = believed(now, till.anchor)
+    till, ended = _leave_if_over(with_leave(till, now), now)
     before = till
     till, effects = _step(till, event, now)
+    till, saved = save(till)
+    effects = (*ended, *effects, *saved)
+    for effect in effects:
+        if isinstance(effect, Journal):
+            till = replace(till, record=fold(till.record, effect.entries))
+    till = with_leave(till, now)
+    return till, (*effects, *_light_after(before, till, effects))
+
+
+def _light_after(before: Till, till: Till, effects: Effects) -> Effects:
+    """The light of rest, where what it depends on changed and nothing else showed it."""
     light = resting_light(till)
-    if type(till.phase) is type(before.phase) and light not in {None, resting_light(before)}:
-        assert light is not None, "None is in the set"
-        effects = (*effects, ShowLight(light))
-    return till, (*ended, *effects)
+    shown = [each.light for each in effects if isinstance(each, ShowLight)]
+    if light is None:
+        return ()
+    if not shown and type(till.phase) is not type(before.phase):
+        return ()
+    return () if light == (shown[-1] if shown else resting_light(before)) else (ShowLight(light),)
 
 
 def _step(till: Till, event: Event, now: Now) -> Step:  # noqa: PLR0912 -- a branch an event
@@ -202,7 +222,7 @@ def _hear(till: Till, event: ReplyArrived, now: Now) -> Step:
             if refused:
                 return till, refused
             return resending.attend(till, _asked_to_resend(event), now.monotonic_s)
-        case (("cancel" | "sign_out" | "resubmission"), _):
+        case (("cancel" | "sign_out" | "offline_acceptance" | "resubmission"), _):
             till, closed = close_posted(till, event, now.monotonic_s)
             till, more = resending.go_on(till, now.monotonic_s)
             return till, (*closed, *more)
@@ -228,11 +248,22 @@ def _tick(till: Till, now: Now) -> Step:
         case Scanning() as phase if now.monotonic_s >= phase.until:
             return abandon(till, phase, now)
         case Asking() as phase if now.monotonic_s >= phase.until:
-            return cancel(till, phase, CancelReason.NO_REPLY, now)
+            return _decide_alone(till, phase, now)
         case Showing() as phase if now.monotonic_s >= phase.until:
             return _show_on(till, phase, now)
         case _:
             return till, ()
+
+
+def _decide_alone(till: Till, phase: Asking, now: Now) -> Step:
+    """No reply in time: the till's own word, by the rules for that, or a cancel."""
+    waited_s = 0.0 if till.terms is None else till.terms.policy.reply_timeout_ms / 1000
+    scanned_s = phase.until - waited_s if phase.scanned_s is None else phase.scanned_s
+    accepted = accept(till, phase.sale, phase.text, scanned_s, now)
+    if not isinstance(accepted, OfflineRefusal | QrRefusal):
+        return accepted
+    till, effects = cancel(till, phase, CancelReason.NO_REPLY, now)
+    return till, (*effects, Note("not_accepted_offline", phase.sale.key, accepted.value))
 
 
 def _show_on(till: Till, phase: Showing, now: Now) -> Step:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from device.till.contents import AskToCancel, AskToSignOut
+from device.till.contents import AskToCancel, AskToPostOffline, AskToSignOut
 from device.till.effects import (
     Effect,
     Effects,
@@ -20,13 +20,15 @@ from device.till.entries import (
     Entry,
     LightShown,
     SaleAbandoned,
+    SaleAcceptedOffline,
     SaleAnswered,
     SaleCancelled,
     SaleKept,
     SaleOpened,
+    Synced,
 )
 from device.till.events import JournalFailed, JournalOpened, KeyPressed, Now
-from device.till.outbox import post, send_unsigned
+from device.till.outbox import post, send_unsigned, upload
 from device.till.receipt import handed_over_slip, journal_fault_slip
 from device.till.resting import Step, rest
 from device.till.signals import Light, Sound
@@ -40,6 +42,7 @@ from device.till.states import (
     Showing,
     Till,
 )
+from device.till.syncing import fold
 from device.till.terms import terms_of
 
 OPEN_AGAIN_S: Final = 5.0
@@ -77,16 +80,18 @@ def take_up(till: Till, event: JournalOpened, now: Now) -> Step:
     undecided = tuple(
         SaleCancelled(each.sale.key, CancelReason.NO_DECISION_AT_START)
         for each in standing.sales
-        if each.approval is None and not each.is_cancelled
+        if each.is_undecided
     )
     for entry in undecided:
         standing = standing.after(0, entry)
+    till = _recall(till, event.standing)
     if till.link.is_up:
         # Heartbeats rested meanwhile: the silence was ours.
         heard = replace(till.link, heard_at=now.monotonic_s, heartbeat_at=now.monotonic_s)
         till = replace(till, link=heard)
     till, sent = _post_unanswered(till, standing, now)
-    unshown = tuple(each for each in standing.sales if not each.is_cancelled)
+    till = _upload_unanswered(till, standing, now)
+    unshown = tuple(each for each in standing.sales if each.may_be_unseen)
     till, effects = _ask_or_rest(till, unshown, now)
     entries: tuple[Entry, ...] = (*unwritten, *undecided)
     written: Effects = (Journal(entries),) if entries else ()
@@ -126,6 +131,9 @@ def answer_handed_over(till: Till, phase: HandedOverAsked, event: KeyPressed, no
     asked, rest_of = phase.sales[0], phase.sales[1:]
     match event.key, event.held:
         case "#", _:
+            if asked.acceptance is not None:
+                kept = AskToPostOffline(asked.sale, asked.acceptance)
+                till = upload(till, [kept], now.monotonic_s)
             till, effects = _ask_or_rest(till, rest_of, now)
             return till, (
                 Journal((SaleKept(asked.sale.key),)),
@@ -145,7 +153,6 @@ def _ask_or_rest(till: Till, sales: tuple[OpenSale, ...], now: Now) -> Step:
     if not sales:
         return rest(till, now.wall_ms)
     first = sales[0]
-    assert first.approval is not None, "only an approved sale may have been handed over"
     slip = handed_over_slip(first.sale, first.approval, till.terms)
     return replace(till, phase=HandedOverAsked(sales)), (
         # Never green: that word was for the customer who stood here then.
@@ -170,9 +177,44 @@ def _post_unanswered(till: Till, standing: Standing, now: Now) -> Step:
     return till, tuple(effects)
 
 
+def _upload_unanswered(till: Till, standing: Standing, now: Now) -> Till:
+    """Sales taken offline that the cloud has not answered, unless they are in the outbox.
+
+    Not those that staff are asked about: what they take back is not uploaded first.
+    """
+    in_outbox = {each.content.key for each in till.outbox}
+    return upload(
+        till,
+        (
+            AskToPostOffline(each.sale, each.acceptance)
+            for each in standing.sales
+            if each.acceptance is not None
+            and each.is_shown
+            and not each.is_cancelled
+            and each.sale.key not in in_outbox
+        ),
+        now.monotonic_s,
+    )
+
+
+def _recall(till: Till, standing: Standing) -> Till:
+    """What bears on offline sales, as the journal has it; and what was learnt since, if this is the
+    journal that it was learnt under. A new one the cloud has to have heard of first."""
+    record, before = standing.record, till.record
+    learnt = till.unsaved
+    if before.epoch not in {"", record.epoch}:
+        learnt = tuple(each for each in learnt if not isinstance(each, Synced))
+        till = replace(till, link=replace(till.link, heartbeat_key="", heartbeat_hash=None))
+    till = replace(till, unsaved=learnt, sync_saved_ms=record.synced_at_ms)
+    if before.epoch == record.epoch and before.synced_at_ms is not None:
+        learnt = (*learnt, Synced(before.synced_at_ms, before.denied_at_ms))
+    return replace(till, record=fold(record, learnt))
+
+
 def _sale_at_stake(phase: Phase, event: JournalFailed) -> tuple[SaleOpened, bool] | None:
     """The sale that this failure ends, and whether its request may have been published."""
-    unanswered = {each.key for each in event.entries if isinstance(each, SaleAnswered)}
+    undone = (SaleAnswered, SaleAcceptedOffline)
+    unanswered = {each.key for each in event.entries if isinstance(each, undone)}
     match phase:
         case Asking(sale=sale):
             return sale, True
@@ -193,9 +235,10 @@ def _light_of_loss(before: Phase, is_at_stake: bool, event: JournalFailed) -> Li
 
 
 def _is_green(phase: Phase) -> bool:
-    return isinstance(phase, Showing) and phase.light is Light.APPROVED
+    return isinstance(phase, Showing) and phase.light in {Light.APPROVED, Light.APPROVED_OFFLINE}
 
 
 def _still_true(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """What failed to be written and stays so: all but a sale begun and an answer nobody saw."""
-    return tuple(each for each in entries if not isinstance(each, SaleOpened | SaleAnswered))
+    """What failed to be written and stays so: all but a sale begun and a green nobody saw."""
+    unseen = (SaleOpened, SaleAnswered, SaleAcceptedOffline)
+    return tuple(each for each in entries if not isinstance(each, unseen))

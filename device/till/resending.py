@@ -4,11 +4,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from device.till.contents import AskToCancel, AskToPostAgain
+from device.till.contents import AskToCancel, AskToPostAgain, AskToPostOffline, SaidAgain
 from device.till.effects import Effect, Journal, Note, RecallSettled
-from device.till.entries import Entry, Resent, SaleAnswered, SaleCancelled, SaleOpened
+from device.till.entries import (
+    Entry,
+    MessageClosed,
+    Resent,
+    SaleAcceptedOffline,
+    SaleAnswered,
+    SaleCancelled,
+    SaleOpened,
+)
 from device.till.events import SettledRecalled
-from device.till.outbox import post
+from device.till.outbox import post, upload
 from device.till.resting import Step
 from device.till.states import Resending, Till, may_beat
 from protocol.messages import Approved, Resend
@@ -19,10 +27,14 @@ AT_ONCE_MAX: Final = 20
 
 def settled_sales(
     entries: Iterable[tuple[int, Entry]],
-) -> tuple[AskToPostAgain | AskToCancel, ...]:
-    """Of these numbered entries the sales that were decided, each as it is said again."""
+) -> tuple[SaidAgain, ...]:
+    """Of these numbered entries the sales that were decided, each as it is said again.
+
+    One taken offline only once it is settled: until then it is in the outbox, or staff are asked.
+    """
     opened: dict[str, tuple[int, SaleOpened]] = {}
-    again: dict[str, AskToPostAgain | AskToCancel] = {}
+    accepted: dict[str, SaleAcceptedOffline] = {}
+    again: dict[str, SaidAgain] = {}
     for number, entry in entries:
         match entry:
             case SaleOpened(key=key):
@@ -30,6 +42,18 @@ def settled_sales(
             case SaleAnswered(key=key, outcome=Approved(), token=token) if key in opened:
                 number_of_sale, sale = opened[key]
                 again[key] = AskToPostAgain(sale, number_of_sale, token)
+            case SaleAcceptedOffline(key=key):
+                accepted[key] = entry
+            case MessageClosed(key=key, kind="offline_acceptance", token=token) if (
+                key in opened and key in accepted
+            ):
+                number_of_sale, sale = opened[key]
+                # What went to a person's list is proved by nothing: it is said as it was.
+                again[key] = (
+                    AskToPostAgain(sale, number_of_sale, token)
+                    if entry.is_posting
+                    else AskToPostOffline(sale, accepted[key], number_of_sale)
+                )
             case SaleCancelled(key=key) if key in opened:
                 again[key] = AskToCancel(opened[key][1])
             case _:
@@ -66,8 +90,12 @@ def go_on(till: Till, now_s: float) -> Step:
     effects: list[Effect] = []
     on_their_way = {each.content.key for each in till.outbox}
     rest = tuple(each for each in resending.rest if each.key not in on_their_way)
-    room = max(0, AT_ONCE_MAX - len(till.outbox))
+    waiting = sum(not isinstance(each.content, AskToPostOffline) for each in till.outbox)
+    room = max(0, AT_ONCE_MAX - waiting)
     for content in rest[:room]:
+        if isinstance(content, AskToPostOffline):
+            till = upload(till, [content], now_s)
+            continue
         till, sent = post(till, content, now_s)
         effects += sent
     if not rest and not _is_waiting(till):
@@ -77,4 +105,5 @@ def go_on(till: Till, now_s: float) -> Step:
 
 
 def _is_waiting(till: Till) -> bool:
-    return any(isinstance(each.content, AskToPostAgain) for each in till.outbox)
+    said_again = (AskToPostAgain, AskToCancel, AskToPostOffline)
+    return any(isinstance(each.content, said_again) for each in till.outbox)

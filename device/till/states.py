@@ -2,11 +2,21 @@
 
 from dataclasses import dataclass, field
 
-from device.till.contents import AskToCancel, AskToPostAgain, AskToRefund, AskToSignOut, Pin
+from device.till.contents import (
+    AskToCancel,
+    AskToPostAgain,
+    AskToPostOffline,
+    AskToRefund,
+    AskToSignOut,
+    Pin,
+    SaidAgain,
+)
 from device.till.entries import Entry, RefundOpened, SaleOpened
 from device.till.signals import Light, PrinterState
+from device.till.spell import OfflineRecord
 from device.till.standing import OpenSale
 from device.till.terms import Terms
+from device.till.trusted_time import Anchor
 from protocol.messages import JournalKnown, SaleName, SignedIn
 from protocol.money import Money
 
@@ -29,6 +39,8 @@ class ScannedFirst:
     jws: str = field(repr=False)
     payer_id: str
     scanned_at_ms: int
+    scanned_s: float
+    """The same moment in monotonic seconds."""
     until: float
     balance: Money | None = None
     key: str = ""
@@ -42,6 +54,14 @@ class RefundWanted:
 
     sale: SaleName
     amount: Money | None
+
+
+@dataclass(frozen=True)
+class LeftOfSale:
+    """What the cloud said last is left of a sale that was given back in part."""
+
+    sale: SaleName
+    left: Money
 
 
 @dataclass(frozen=True)
@@ -152,6 +172,8 @@ class Asking:
     until: float
     resend_at: tuple[float, ...]
     request_hash: str | None = None
+    scanned_s: float | None = None
+    """When the code was before the camera (monotonic seconds); None: when it was asked about."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +313,7 @@ class Link:
 class Unanswered:
     """A message that is sent again, ever more rarely, until the cloud's signed answer comes."""
 
-    content: AskToCancel | AskToSignOut | AskToPostAgain | AskToRefund
+    content: AskToCancel | AskToSignOut | AskToPostOffline | AskToPostAgain | AskToRefund
     next_at: float
     times: int = 1
     request_hash: str | None = None
@@ -303,7 +325,7 @@ class Resending:
 
     restore_id: str
     from_entry: int
-    rest: tuple[AskToPostAgain | AskToCancel, ...] | None = None
+    rest: tuple[SaidAgain, ...] | None = None
     """None: the journal has not been read yet."""
 
 
@@ -322,10 +344,21 @@ class Till:
     """What the cloud said it knows of the journal, when a heartbeat said less."""
     stray_until: float = 0.0
     """Until then a key belongs to a number whose beginning was passed over; see `pass_over`."""
+    left_of_sale: LeftOfSale | None = None
     in_view: tuple[Sighting, ...] = ()
     """The codes that lay before the camera last: those the till has dealt with, see `viewing`."""
     printer: PrinterState = PrinterState.OK
     slips_waiting: int = 0
+    anchor: Anchor | None = None
+    """What makes the time a trusted one; None: nothing does so far."""
+    record: OfflineRecord = field(default_factory=OfflineRecord)
+    """As the journal has it, and whatever it is about to learn."""
+    unsaved: tuple[Entry, ...] = ()
+    """What the cloud said of denied payers and keys: journaled when no customer waits."""
+    sync_saved_ms: int | None = None
+    """The last signed answer to a heartbeat that the journal holds, or is about to."""
+    alone_until: float = 0.0
+    """Until then (monotonic seconds) the till may sell alone, if nothing else happens; 0: not."""
 
 
 def may_beat(till: Till) -> bool:
@@ -343,6 +376,8 @@ def deadline_of(till: Till) -> float | None:
     deadlines = [each.next_at for each in till.outbox if till.link.is_up]
     if may_beat(till):
         deadlines.append(till.link.heartbeat_at)
+    if till.alone_until and not (till.link.is_up and till.link.is_answering):
+        deadlines.append(till.alone_until)
     match till.phase:
         case SigningIn() | Asking() | Inquiring():
             deadlines.append(till.phase.until)
