@@ -151,7 +151,7 @@ Content = (
 )
 
 
-def kind_of(content: Content) -> str:
+def kind_of(content: Content) -> str:  # noqa: PLR0912 -- a branch a kind
     """The kind of the request that will carry it, as `protocol.messages` names it."""
     match content:
         case AskToSignIn():

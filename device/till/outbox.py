@@ -1,6 +1,6 @@
 """What must reach the cloud, however often it is said: the outbox and the heartbeat."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
 from typing import Final
@@ -271,10 +271,14 @@ def _ask_again(till: Till, now_s: float) -> Step:
 
 
 def _post_due(till: Till, now_s: float) -> Step:
+    return _post_again(till, now_s, lambda each: now_s >= each.next_at)
+
+
+def _post_again(till: Till, now_s: float, is_due: Callable[[Unanswered], bool]) -> Step:
     effects: list[Effect] = []
     outbox: list[Unanswered] = []
     for message in till.outbox:
-        if now_s < message.next_at:
+        if not is_due(message):
             outbox.append(message)
             continue
         effects.append(
