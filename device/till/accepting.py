@@ -12,9 +12,10 @@ from device.till.effects import (
     Print,
     ShowLight,
 )
-from device.till.entries import LightShown, SaleAcceptedOffline, SaleOpened
+from device.till.entries import LightShown, SaleAbandoned, SaleAcceptedOffline, SaleOpened
 from device.till.events import Now
 from device.till.offline import (
+    FRESH_CODE_HELPS,
     Accepted,
     Grounds,
     OfflineRefusal,
@@ -26,9 +27,9 @@ from device.till.offline import (
 )
 from device.till.outbox import upload
 from device.till.receipt import offline_receipt_of
-from device.till.resting import Step
+from device.till.resting import Step, ask_for_fresh_code, decline
 from device.till.signals import Light, Sound
-from device.till.states import Showing, Till
+from device.till.states import Scanning, Showing, Sighting, Till
 from device.till.syncing import wallet_keys_of
 from device.till.terms import Terms
 from protocol.policy import find
@@ -92,6 +93,19 @@ def accept(till: Till, sale: SaleOpened, text: str, scanned_s: float, now: Now) 
         Print(offline_receipt_of(sale, accepted.accepted_at_ms, till.terms)),
         Journal((LightShown(sale.key),)),
     )
+
+
+def decide_at_once(till: Till, then: Scanning, text: str, scanned_s: float, now: Now) -> Step:
+    """There is no link, and nothing was published under this key: nobody waits for nothing."""
+    sale = then.sale
+    accepted = accept(till, sale, text, scanned_s, now)
+    if not isinstance(accepted, OfflineRefusal | QrRefusal):
+        return accepted
+    if accepted in FRESH_CODE_HELPS:
+        refusing = replace(then, refused=Sighting(text, now.monotonic_s))
+        return ask_for_fresh_code(till, now.monotonic_s, accepted.value, refusing)
+    till, effects = decline(till, now.monotonic_s, accepted.value, sale)
+    return till, (Journal((SaleAbandoned(sale.key),)), *effects)
 
 
 def _grounds(till: Till, now: Now) -> Grounds | None:
