@@ -10,7 +10,7 @@ ARGS ?=
 
 # Debian packages: what the programs run on, and what the tests and pictures need besides.
 DEMO_PACKAGES := mosquitto libzbar0
-TEST_PACKAGES := $(DEMO_PACKAGES) postgresql chromium strace openssl
+TEST_PACKAGES := $(DEMO_PACKAGES) postgresql chromium strace openssl systemd
 
 # The rooms that decide: tested with every branch covered.
 PURE := protocol device/till cloud/ledger cloud/tickets
