@@ -20,7 +20,7 @@ from device.clock import WallClock
 from device.credentials import CREDENTIAL, FOLDER, KEY_FILE, CredentialsError
 from device.credentials import load as load_credentials
 from device.hardware.build import Hardware, HardwareRefusedError, open_hardware
-from device.health import HealthFile, Sources
+from device.health import HealthFile, ScannerHealth, Sources
 from device.journal import Journal
 from device.kept_checkpoint import KeptCheckpoint
 from device.link import Link
@@ -69,8 +69,7 @@ def serve(settings: Settings) -> int:
         except (AlreadyRunningError, CredentialsError, HardwareRefusedError) as refusal:
             _log.error("not_started", reason=str(refusal))
             return NOT_STARTED
-        except Exception as fault:
-            # A camera or a pin that cannot be opened: which one only its library knows.
+        except Exception as fault:  # noqa: BLE001 -- which part failed only its library knows
             _log.exception("not_started", reason=f"{type(fault).__name__}: {fault}")
             return NOT_STARTED
         stack.callback(hardware.close)
@@ -109,7 +108,11 @@ def serve(settings: Settings) -> int:
             kept=KeptCheckpoint(settings.state.path),
             health=HealthFile(
                 settings.state.path,
-                Sources(firmware, link_trouble=lambda: link.trouble, scanner=lambda: None),
+                Sources(
+                    firmware,
+                    link_trouble=lambda: link.trouble,
+                    scanner=lambda: _scanner_health(hardware),
+                ),
             ),
         )
 
@@ -143,6 +146,13 @@ def _signs(runtime: Runtime, link: Link, hardware: Hardware) -> Callable[[], Map
         }
 
     return look
+
+
+def _scanner_health(hardware: Hardware) -> ScannerHealth:
+    health = hardware.scanner.health()
+    return ScannerHealth(
+        frames=health.frames, restarts=health.restarts, last_frame_at_s=health.last_frame_at
+    )
 
 
 def _status(runtime: Runtime) -> str:

@@ -10,19 +10,17 @@ from typing import Final
 import msgspec
 
 from device.chain import FILE_NAME, Chain
-from device.credentials import Credentials, CredentialsError
-from device.credentials import load as load_credentials
+from device.credentials import CredentialsError, Identity, load, load_identity
 from device.hardware.spool import look as look_at_spool
 from device.health import Health, is_alive, read_health
 from device.journal import JournalFault, look_at
 from device.kept_checkpoint import KeptCheckpoint
-from device.notary import Notary
 from device.retention import DAY_MS, MIB
 from device.salvage import files_set_aside
 from device.settings import Settings
 from device.standstill import SENTENCES, Known, Why, why
 from device.till.standing import Standing
-from protocol.policy import PolicyRefusal
+from protocol.policy import PolicyRefusal, find, open_policy
 
 DISK_FREE_MIN_MIB: Final = 64
 STUCK_MAX_MS: Final = 3600 * 1000
@@ -118,19 +116,19 @@ def status_of(settings: Settings) -> Status:
     now = _Moment(time_ns() // 1_000_000, monotonic())
     folder = settings.state.path
     troubles: list[str] = []
-    credentials = _credentials(folder, troubles)
+    identity = _identity(settings, troubles)
     chain = _chain(folder, troubles)
     health = read_health(folder)
     runs = health is not None and is_alive(health, now.monotonic_s)
     told = health if health is not None and runs else None
     queue = Queue() if chain is None else _queue(chain.standing)
-    policy = _policy(chain, credentials)
-    standstill = _standstill(queue, told, credentials, policy, now)
+    policy = _policy(chain, identity)
+    standstill = _standstill(queue, told, identity, policy, now)
     detail = _detail(standstill, told)
     said = SENTENCES[standstill] + (f": {detail}" if detail else "")
     free_mib = _free_mib(folder)
-    days = -1 if credentials is None else _days_left(credentials, now)
-    if credentials is not None and days < 0:
+    days = -1 if identity is None else _days_left(identity, now)
+    if identity is not None and days < 0:
         troubles.append("the certificate has expired")
     troubles += _of_the_program(told)
     is_old = queue.oldest_at_ms is not None and now.ms - queue.oldest_at_ms > STUCK_MAX_MS
@@ -141,10 +139,10 @@ def status_of(settings: Settings) -> Status:
     return Status(
         at_ms=now.ms,
         troubles=tuple(troubles),
-        device_id="" if credentials is None else credentials.device_id,
+        device_id="" if identity is None else identity.device_id,
         broker=f"{settings.broker.host}:{settings.broker.port}",
         certificate_expires_at_ms=(
-            0 if credentials is None else int(credentials.expires_at.timestamp() * 1000)
+            0 if identity is None else int(identity.expires_at.timestamp() * 1000)
         ),
         certificate_days=days,
         is_running=runs,
@@ -164,9 +162,11 @@ def status_of(settings: Settings) -> Status:
     )
 
 
-def _credentials(folder: Path, troubles: list[str]) -> Credentials | None:
+def _identity(settings: Settings, troubles: list[str]) -> Identity | None:
+    folder = settings.state.path
     try:
-        return load_credentials(folder)
+        # A sealed key is the running program's alone; who the appliance is, its certificate says.
+        return load(folder) if settings.keys.kind == "file" else load_identity(folder)
     except CredentialsError as error:
         troubles.append(f"no identity: {error}")
         return None
@@ -203,12 +203,12 @@ def _queue(standing: Standing) -> Queue:
 def _standstill(
     queue: Queue,
     told: Health | None,
-    credentials: Credentials | None,
+    identity: Identity | None,
     policy: Policy | None,
     now: _Moment,
 ) -> Why:
     health = Health() if told is None else told
-    expired = credentials is not None and _days_left(credentials, now) < 0
+    expired = identity is not None and _days_left(identity, now) < 0
     silent_ms = None
     if health.is_answering and health.heard_at_ms is not None:
         silent_ms = health.at_ms - health.heard_at_ms
@@ -251,11 +251,12 @@ def _of_the_program(told: Health | None) -> list[str]:
     return troubles
 
 
-def _policy(chain: Chain | None, credentials: Credentials | None) -> Policy | None:
+def _policy(chain: Chain | None, identity: Identity | None) -> Policy | None:
     taken = None if chain is None else chain.standing.policy
-    if taken is None or credentials is None:
+    if taken is None or identity is None:
         return None
-    opened = Notary(credentials).open_policy(taken.token.encode(), 0)
+    find_key = find(identity.policy_keys)
+    opened = open_policy(taken.token.encode(), find_key, identity.device_id, 0)
     if isinstance(opened, PolicyRefusal):
         return Policy(version=taken.version, refused=opened.value)
     return Policy(
@@ -321,9 +322,9 @@ def _checkpoint(folder: Path) -> str:
     return f"epoch {kept.epoch}, {kept.size} leaves, {moment(kept.at_ms)}"
 
 
-def _days_left(credentials: Credentials, now: _Moment) -> int:
+def _days_left(identity: Identity, now: _Moment) -> int:
     """Whole days; negative once it has expired."""
-    left_ms = int(credentials.expires_at.timestamp() * 1000) - now.ms
+    left_ms = int(identity.expires_at.timestamp() * 1000) - now.ms
     return left_ms // DAY_MS
 
 

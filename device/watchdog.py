@@ -12,9 +12,9 @@ import structlog
 INTERVAL_MAX_S: Final = 5.0
 START_EXTENSION_US: Final = 60_000_000
 
-LIMITS_S: Final = {"till": 20.0, "link": 90.0, "scanner": 30.0}
+LIMITS_S: Final = {"till": 20.0, "link": 90.0, "scanner": 90.0}
 """How long each part may stand still. A link may wait that long for a name server and a handshake;
-a scanner is given time to start its camera anew, several times."""
+a scanner is given time to start its camera anew, which may take half a minute, several times."""
 
 _log = structlog.get_logger(__name__)
 

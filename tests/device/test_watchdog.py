@@ -1,5 +1,6 @@
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from device.credentials import load
-from device.hardware.camera import Frame
+from device.hardware.reader_process import ReaderCommand
 from device.hardware.scanner import Scanner
 from device.journal import Journal
 from device.link import Incoming, Link, PolicyBytes
@@ -305,7 +306,6 @@ def test_an_idle_till_is_fed_and_a_hung_one_is_not(
         NoWire(),
         Notary(load(state)),
         firmware="1",
-        printer="none",
         wall_ms=lambda: EPOCH_MS,
     )
 
@@ -381,41 +381,50 @@ def test_a_link_without_a_broker_is_fed_and_a_hung_one_is_not(
     assert told == []
 
 
+READING = """
+import os, socket, sys, time
+from device.hardware import reports
+death, line = sys.argv[1], socket.socket(fileno=int(sys.argv[2]))
+if os.path.exists(death):
+    sys.exit("the camera is gone")
+reports.send(line, reports.Ready())
+look = reports.receive_look(line)
+while look is not None and not look.is_looking:
+    look = reports.receive_look(line)
+while look is not None and not os.path.exists(death):
+    now = time.monotonic()
+    reports.send(line, reports.Looked(look.number, now, now, None))
+    time.sleep(0.05)
+"""
+"""A reading process that sees nothing but lives, until a file says that its camera died."""
+
+
 def nobody_asks(text: str, captured_at: float, decoded_at: float) -> None:
     """Codes are not what these tests look at."""
 
 
-class DeadCamera:
-    """Alive until it is cut off; from then on it gives nothing."""
-
-    def __init__(self) -> None:
-        self.is_cut_off = threading.Event()
-
-    def capture(self) -> Frame | None:
-        import numpy as np
-
-        if self.is_cut_off.wait(0.01):
-            sleep(0.05)
-            return None
-        return Frame(np.full((48, 64), 128, np.uint8), monotonic())
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-def test_a_scanner_that_sees_is_fed_and_one_whose_camera_died_is_not(path_socket: Systemd) -> None:
-    camera = DeadCamera()
-    scanner = Scanner(camera, nobody_asks, prepare=lambda: None)
+def test_a_scanner_that_sees_is_fed_and_one_whose_camera_died_is_not(
+    path_socket: Systemd, tmp_path: Path
+) -> None:
+    death = tmp_path / "death"
+    command = ReaderCommand((sys.executable, "-P", "-c", READING, str(death)))
+    scanner = Scanner(command, nobody_asks)
 
     def sign() -> Sign:
-        return Sign(scanner.frames, rests=not scanner.is_looking)
+        health = scanner.health()
+        return Sign(health.frames, rests=not health.is_looking)
 
-    watchdog = watch(path_socket, "scanner", sign, limit_s=1.0)
+    watchdog = watch(path_socket, "scanner", sign, limit_s=4.0)
     try:
         scanner.look(True)
+        deadline = monotonic() + 60
+        while scanner.health().frames < 3 and monotonic() < deadline:
+            sleep(0.02)
+        assert scanner.health().frames >= 3
         until_heard(path_socket, "WATCHDOG=1")
-        camera.is_cut_off.set()
+        death.touch()
         until_starved(path_socket, "scanner")
+        assert scanner.health().restarts > 0, "it was started anew, in vain"
         scanner.look(False)
         until_heard(path_socket, "WATCHDOG=1")
     finally:
