@@ -139,9 +139,8 @@ class Journal:
             self._on_commit("after", entries)
 
     def number_of(self, key: str) -> int:
-        """The number of an open sale's own entry; 0 where this journal no longer knows it."""
-        sale = self.standing.sale(key)
-        return 0 if sale is None else sale.number
+        """The number of an open sale's or refund's own entry; 0 where none is open under it."""
+        return self.standing.number_of(key)
 
     def recall(self, from_entry: int) -> tuple[SaidAgain, ...]:
         """The decided sales that were opened at `from_entry` or later, as they are said again.

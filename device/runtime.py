@@ -21,7 +21,7 @@ from device.kept_checkpoint import KeptCheckpoint
 from device.link import Disconnected, Incoming, PolicyBytes, ReplyBytes, Subscribed
 from device.notary import Circumstances, Notary
 from device.till import effects as do
-from device.till.contents import AskToCancel, AskToDeduct, AskToPostOffline
+from device.till.contents import AskToCancel, AskToDeduct, AskToPostOffline, AskToRefund
 from device.till.entries import Entry, SaleAcceptedOffline, SaleAnswered, SaleCancelled
 from device.till.events import (
     Event,
@@ -31,6 +31,7 @@ from device.till.events import (
     LinkDown,
     LinkUp,
     Now,
+    OwnRecalled,
     PolicyArrived,
     PrinterChanged,
     QrSeen,
@@ -318,6 +319,9 @@ class Runtime:
                 return self._open_journal()
             case do.RecallSettled(restore_id=restore_id, from_entry=from_entry):
                 return self._recall(restore_id, from_entry)
+            case do.RecallOwn(what=what, initials=initials):
+                standing = self._journal.standing
+                return OwnRecalled(what, initials, standing.last_sale, standing.shift)
             case do.SendRequest():
                 return self._send(effect)
             case do.SendAgain(request_hash=request_hash, expiry_s=expiry_s):
@@ -396,7 +400,7 @@ class Runtime:
     def _send(self, effect: do.SendRequest) -> RequestSigned:
         began_at = self._clock()
         content = effect.content
-        is_of_sale = isinstance(content, AskToDeduct | AskToCancel | AskToPostOffline)
+        is_of_sale = isinstance(content, AskToDeduct | AskToCancel | AskToPostOffline | AskToRefund)
         signed = self._notary.sign(
             content,
             Circumstances(

@@ -2,9 +2,14 @@
 
 Starting --JournalOpened--> WaitingForPolicy | NobodySignedIn | Ready | HandedOverAsked
 NobodySignedIn --badge--> KeyingPin --#--> SigningIn --SignedIn--> Ready
+Ready --wallet QR--> Ready, scanned first: `#` after an amount asks at once
 Ready --digit | A--> KeyingAmount | KeyingProducts --# (journaled)--> Scanning
 Scanning --wallet QR--> Asking --reply (journaled) | time-out (journaled)--> Showing
 Showing --time | key | code--> Ready, or Scanning again where a fresh QR helps
+Ready --C--> BalanceWanted --wallet QR--> Inquiring --> Ready
+Ready --D--> Inquiring --> Ready
+Ready --B--> ReceiptWanted --receipt's QR--> KeyingRefund --# (journaled)--> Refunding --> Showing
+Refunding --approval_needed--> SupervisorWanted --badge--> KeyingPin --#--> Inquiring --> Refunding
 Ready --D held--> LeaveAsked --#--> NobodySignedIn
 any --JournalFailed--> JournalBroken --JournalOpened--> as from Starting
 """
@@ -14,6 +19,7 @@ from typing import assert_never
 
 from device.till import resending
 from device.till.accepting import accept, with_leave
+from device.till.approving import give_up_approval, hear_approval
 from device.till.effects import Effects, Journal, MakeSound, Note, ShowLight
 from device.till.entries import CancelReason, PolicyTaken
 from device.till.events import (
@@ -24,6 +30,7 @@ from device.till.events import (
     LinkDown,
     LinkUp,
     Now,
+    OwnRecalled,
     PolicyArrived,
     PrinterChanged,
     QrSeen,
@@ -32,6 +39,8 @@ from device.till.events import (
     SettledRecalled,
     Tick,
 )
+from device.till.keying import key_amount, key_products, key_when_ready
+from device.till.leaving import answer_leave, hear_shift_report, wait_to_leave
 from device.till.offline import OfflineRefusal
 from device.till.outbox import (
     beat,
@@ -45,55 +54,73 @@ from device.till.outbox import (
 )
 from device.till.paper import see_printer
 from device.till.recovery import answer_handed_over, lose, open_journal, take_up
+from device.till.refunding import (
+    hear_refund,
+    key_refund,
+    key_while_refunding,
+    key_while_wanting,
+    see_receipt,
+    stop_waiting,
+)
+from device.till.reprinting import give_up_last_receipt, hear_last_receipt, print_own
 from device.till.resting import (
     Step,
     is_stray,
-    look_for_badge,
     pass_over,
     rest,
     resting_light,
     resting_phase,
-    scan,
+    watch,
 )
+from device.till.scanning_first import drop_if_late, hear_balance, see_wallet_first
 from device.till.selling import (
     abandon,
     cancel,
     hear_deduct,
-    key_amount,
-    key_products,
-    key_when_ready,
     key_while_asking,
     key_while_scanning,
     see_wallet_qr,
 )
+from device.till.showing_balance import give_up_balance, hear_balance_for_slip, see_wallet
 from device.till.signals import Light, Sound
 from device.till.staffing import (
-    answer_leave,
     give_up_sign_in,
     hear_sign_in,
     key_pin,
     see_badge,
 )
 from device.till.states import (
+    ApprovalOf,
     Asking,
+    BalanceOf,
+    BalanceWanted,
     HandedOverAsked,
+    Inquiring,
     JournalBroken,
     KeyingAmount,
     KeyingPin,
     KeyingProducts,
+    KeyingRefund,
+    LastReceiptOf,
     LeaveAsked,
     NobodySignedIn,
     Ready,
+    ReceiptWanted,
+    Refunding,
+    RefundWanted,
+    ScannedFirst,
     Scanning,
     Showing,
     SigningIn,
     Starting,
+    SupervisorWanted,
     Till,
     WaitingForPolicy,
 )
 from device.till.syncing import fold, save
 from device.till.terms import terms_of
 from device.till.trusted_time import anchor_in, believed
+from device.till.viewing import mind_view, note_view
 from protocol.messages import HeartbeatAnswered, Resend
 from protocol.wallet_qr import QrRefusal
 
@@ -105,7 +132,7 @@ def step(till: Till, event: Event, now: Now) -> Step:
     till, ended = _leave_if_over(with_leave(till, now), now)
     before = till
     till, effects = _step(till, event, now)
-    till, saved = save(till)
+    till, saved = save(mind_view(before, till, now.monotonic_s))
     effects = (*ended, *effects, *saved)
     for effect in effects:
         if isinstance(effect, Journal):
@@ -120,7 +147,7 @@ def _light_after(before: Till, till: Till, effects: Effects) -> Effects:
     shown = [each.light for each in effects if isinstance(each, ShowLight)]
     if light is None:
         return ()
-    if not shown and type(till.phase) is not type(before.phase):
+    if not shown and resting_light(before) is None:
         return ()
     return () if light == (shown[-1] if shown else resting_light(before)) else (ShowLight(light),)
 
@@ -151,13 +178,15 @@ def _step(till: Till, event: Event, now: Now) -> Step:  # noqa: PLR0912 -- a bra
             return lose(till, event, now)
         case PrinterChanged():
             return see_printer(till, event)
+        case OwnRecalled():
+            return print_own(till, event, now)
         case SettledRecalled():
             return resending.take_up(till, event, now.monotonic_s)
         case _:
             assert_never(event)
 
 
-def _press(till: Till, event: KeyPressed, now: Now) -> Step:
+def _press(till: Till, event: KeyPressed, now: Now) -> Step:  # noqa: C901, PLR0912 -- a phase each
     match till.phase:
         case Starting() | WaitingForPolicy() | NobodySignedIn() | SigningIn() | JournalBroken():
             return pass_over(till, event, now)
@@ -166,8 +195,8 @@ def _press(till: Till, event: KeyPressed, now: Now) -> Step:
         case Ready() if is_stray(till, now.monotonic_s):
             till, _ = pass_over(till, event, now)
             return till, (MakeSound(Sound.DECLINED),)
-        case Ready():
-            return key_when_ready(till, event, now)
+        case Ready() as phase:
+            return key_when_ready(till, phase, event, now)
         case KeyingAmount() as phase:
             return key_amount(till, phase, event, now)
         case KeyingProducts() as phase:
@@ -178,8 +207,16 @@ def _press(till: Till, event: KeyPressed, now: Now) -> Step:
             return key_while_asking(till, phase, event, now)
         case Showing() as phase:
             return _press_while_showing(till, phase, event, now)
-        case LeaveAsked():
-            return answer_leave(till, event, now)
+        case BalanceWanted() | ReceiptWanted() | SupervisorWanted():
+            return key_while_wanting(till, event, now)
+        case KeyingRefund() as phase:
+            return key_refund(till, phase, event, now)
+        case Inquiring() as phase:
+            return _press_while_inquiring(till, phase, event, now)
+        case Refunding() as phase:
+            return key_while_refunding(till, phase, event, now)
+        case LeaveAsked() as phase:
+            return answer_leave(till, phase, event, now)
         case HandedOverAsked() as phase:
             return answer_handed_over(till, phase, event, now)
         case _:
@@ -197,16 +234,30 @@ def _press_while_showing(till: Till, phase: Showing, event: KeyPressed, now: Now
     return till, (*effects, *pressed)
 
 
+def _press_while_inquiring(till: Till, phase: Inquiring, event: KeyPressed, now: Now) -> Step:
+    """Nothing is at stake: held `*` ends it. What its answer says then is of no interest."""
+    if event.key == "*" and event.held:
+        till, effects = rest(till, now.wall_ms)
+        return till, (*effects, MakeSound(Sound.CLICK), Note("not_awaited", phase.key, phase.kind))
+    return pass_over(till, event, now)
+
+
 def _see(till: Till, event: QrSeen, now: Now) -> Step:
-    match till.phase:
-        case NobodySignedIn() as phase:
+    phase = till.phase
+    if isinstance(phase, Showing) and phase.then is not None:
+        phase = phase.then
+    if isinstance(phase, Ready | KeyingAmount | KeyingProducts):
+        return see_wallet_first(till, phase, event, now)
+    till = note_view(till, event.text, "", now.monotonic_s)
+    match phase:
+        case NobodySignedIn() | SupervisorWanted():
             return see_badge(till, phase, event, now)
-        case Showing(then=NobodySignedIn() as phase):
-            return see_badge(till, phase, event, now)
-        case Scanning() as phase:
+        case Scanning():
             return see_wallet_qr(till, phase, event, now)
-        case Showing(then=Scanning() as phase):
-            return see_wallet_qr(till, phase, event, now)
+        case BalanceWanted():
+            return see_wallet(till, phase, event, now)
+        case ReceiptWanted():
+            return see_receipt(till, phase, event, now)
         case _:
             return till, ()
 
@@ -217,6 +268,18 @@ def _hear(till: Till, event: ReplyArrived, now: Now) -> Step:
             return hear_deduct(till, phase, event, now)
         case "sign_in", SigningIn() as phase:
             return hear_sign_in(till, phase, event, now)
+        case "refund", _:
+            return hear_refund(till, event, now)
+        case "shift_report", LeaveAsked() as phase:
+            return hear_shift_report(till, phase, event, now)
+        case "balance", (
+            Ready(scanned=ScannedFirst() as scanned)
+            | KeyingAmount(scanned=ScannedFirst() as scanned)
+            | KeyingProducts(scanned=ScannedFirst() as scanned)
+        ) as phase:
+            return hear_balance(till, phase, scanned, event, now)
+        case _, Inquiring() as phase if phase.kind == event.reply.answers:
+            return _hear_inquiry(till, phase, event, now)
         case "heartbeat", _:
             till, refused = close_heartbeat(till, event, now.monotonic_s)
             if refused:
@@ -230,6 +293,30 @@ def _hear(till: Till, event: ReplyArrived, now: Now) -> Step:
             return till, (ignored(event),)
 
 
+def _hear_inquiry(till: Till, phase: Inquiring, event: ReplyArrived, now: Now) -> Step:
+    match phase.about:
+        case BalanceOf() as about:
+            return hear_balance_for_slip(till, phase, about, event, now)
+        case LastReceiptOf() as about:
+            return hear_last_receipt(till, phase, about, event, now)
+        case ApprovalOf() as about:
+            return hear_approval(till, phase, about, event, now)
+        case _:
+            assert_never(phase.about)
+
+
+def _give_up_inquiry(till: Till, phase: Inquiring, now: Now) -> Step:
+    match phase.about:
+        case BalanceOf() as about:
+            return give_up_balance(till, phase, about, now)
+        case LastReceiptOf() as about:
+            return give_up_last_receipt(till, phase, about, now)
+        case ApprovalOf():
+            return give_up_approval(till, phase, now)
+        case _:
+            assert_never(phase.about)
+
+
 def _asked_to_resend(event: ReplyArrived) -> Resend | None:
     outcome = event.reply.outcome
     return outcome.resend if isinstance(outcome, HeartbeatAnswered) else None
@@ -241,8 +328,22 @@ def _tick(till: Till, now: Now) -> Step:
             return open_journal(till, now)
         case JournalBroken(open_at=open_at) if now.monotonic_s >= open_at:
             return open_journal(till, now)
-        case KeyingPin(until=until) | LeaveAsked(until=until) if now.monotonic_s >= until:
+        case (
+            KeyingPin(until=until)
+            | BalanceWanted(until=until)
+            | ReceiptWanted(until=until)
+            | KeyingRefund(until=until)
+            | SupervisorWanted(until=until)
+        ) if now.monotonic_s >= until:
             return rest(till, now.wall_ms)
+        case LeaveAsked() as phase:
+            return wait_to_leave(till, phase, now)
+        case Ready() | KeyingAmount() | KeyingProducts() as phase:
+            return drop_if_late(till, phase, now)
+        case Inquiring() as phase if now.monotonic_s >= phase.until:
+            return _give_up_inquiry(till, phase, now)
+        case Refunding() as phase if now.monotonic_s >= phase.until:
+            return stop_waiting(till, phase, now)
         case SigningIn() as phase if now.monotonic_s >= phase.until:
             return give_up_sign_in(till, phase, now)
         case Scanning() as phase if now.monotonic_s >= phase.until:
@@ -268,15 +369,9 @@ def _decide_alone(till: Till, phase: Asking, now: Now) -> Step:
 
 def _show_on(till: Till, phase: Showing, now: Now) -> Step:
     """The result was seen."""
-    match phase.then:
-        case None:
-            return rest(till, now.wall_ms)
-        case NobodySignedIn() as looking:
-            return look_for_badge(till, looking, now.wall_ms)
-        case Scanning() as scanning:
-            return scan(till, scanning)
-        case _:
-            assert_never(phase.then)
+    if phase.then is None:
+        return rest(till, now.wall_ms)
+    return watch(till, phase.then, now.wall_ms)
 
 
 def _take_policy(till: Till, event: PolicyArrived, now: Now) -> Step:
@@ -295,9 +390,17 @@ def _take_policy(till: Till, event: PolicyArrived, now: Now) -> Step:
 def _leave_if_over(till: Till, now: Now) -> Step:
     """A session that has run out, or is for another stall, ends before the next key counts."""
     match till.phase:
-        case Ready() | KeyingAmount() | KeyingProducts() | LeaveAsked() if isinstance(
-            resting_phase(till, now.wall_ms), NobodySignedIn
-        ):
+        case (
+            Ready()
+            | KeyingAmount()
+            | KeyingProducts()
+            | BalanceWanted()
+            | ReceiptWanted()
+            | KeyingRefund()
+            | SupervisorWanted()
+            | KeyingPin(approving=RefundWanted())
+            | LeaveAsked()
+        ) if isinstance(resting_phase(till, now.wall_ms), NobodySignedIn):
             return rest(till, now.wall_ms)
         case _:
             return till, ()

@@ -1,15 +1,17 @@
 """A sale as printable lines: what stands on the paper, and nothing about how paper is made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
-from device.till.entries import RefundOpened, SaleOpened
+from device.till.entries import KeyedLine, RefundOpened, SaleOpened
+from device.till.shift import LastSale
 from device.till.terms import Terms
 from protocol import receipt_qr
-from protocol.messages import Approved, Refunded, SaleName
+from protocol.messages import Approved, LastReceipt, Refunded, SaleName
 from protocol.money import Money, format_cents
+from protocol.policy import Policy
 
 COPY: Final = "COPY"
 
@@ -80,12 +82,35 @@ class Slip:
     kind: SlipKind = SlipKind.NOTICE
 
 
+def copy_of(slip: Slip) -> Slip:
+    """A receipt that comes late: whoever holds it may hold another one of the same sale."""
+    if slip.kind is not SlipKind.RECEIPT or any(COPY in words_of(line) for line in slip.lines):
+        return slip
+    # Below whose receipt it is, where a copy that was asked for says so too.
+    at = 1 + slip.lines.index(Rule()) if Rule() in slip.lines else 0
+    mark = Text(COPY, bold=True, centred=True)
+    return replace(slip, lines=(*slip.lines[:at], mark, *slip.lines[at:]))
+
+
+def words_of(line: Line) -> tuple[str, ...]:
+    """What a line says, without how."""
+    match line:
+        case Text(text) | Qr(_, text):
+            return (text,)
+        case Columns(left, right):
+            return (left, right)
+        case Rule():
+            return ()
+        case _:
+            assert_never(line)
+
+
 def receipt_of(sale: SaleOpened, approval: Approved, terms: Terms) -> Slip:
     """What the customer takes home. It names nobody but the staff member, by initials."""
     return Slip(
         (
             *heading(terms),
-            *_body_of(sale, terms),
+            *_body_of(sale.amount, sale.lines, terms),
             Columns("Credits left", spell(approval.balance, terms.policy.locale)),
             Rule(),
             Columns(time_of(approval.at_ms, terms.zone), f"Served by {sale.initials}"),
@@ -102,7 +127,7 @@ def offline_receipt_of(sale: SaleOpened, at_ms: int, terms: Terms) -> Slip:
         (
             *heading(terms),
             Text("ACCEPTED OFFLINE", bold=True, large=True, centred=True),
-            *_body_of(sale, terms),
+            *_body_of(sale.amount, sale.lines, terms),
             Text(
                 "Paid. It is taken from your Credits once this stall is online again; your wallet "
                 "shows it then."
@@ -115,16 +140,56 @@ def offline_receipt_of(sale: SaleOpened, at_ms: int, terms: Terms) -> Slip:
     )
 
 
+def copy_of_own(last: LastSale, terms: Terms) -> Slip:
+    """The last receipt again, from this appliance's own memory."""
+    if last.approval is None:
+        receipt = offline_receipt_of(last.sale, last.at_ms, terms)
+    else:
+        receipt = receipt_of(last.sale, last.approval, terms)
+    given_back = _given_back(last.sale.amount, last.left_in_cents, terms)
+    return copy_of(replace(receipt, lines=(*receipt.lines, *given_back)))
+
+
+def copy_of_told(receipt: LastReceipt, terms: Terms) -> Slip:
+    """The last receipt again, as the cloud knows it: who served then it does not say."""
+    policy = terms.policy
+    lines = tuple(
+        KeyedLine(
+            each.product,
+            _name_of(each.product, policy),
+            each.quantity,
+            each.unit_price_in_cents,
+        )
+        for each in receipt.lines
+    )
+    offline = Text("ACCEPTED OFFLINE", bold=True, large=True, centred=True)
+    balance = receipt.balance
+    told = Slip(
+        (
+            *heading(terms),
+            *((offline,) if balance is None else ()),
+            *_body_of(receipt.amount, lines, terms),
+            *(() if balance is None else (Columns("Credits left", spell(balance, policy.locale)),)),
+            *_given_back(receipt.amount, receipt.left_in_cents, terms),
+            Rule(),
+            Text(time_of(receipt.at_ms, terms.zone)),
+            Text(receipt.code, bold=True, large=True, centred=True),
+            qr_of(receipt.sale),
+        ),
+        SlipKind.RECEIPT,
+    )
+    return copy_of(told)
+
+
 def refund_slip(
     refund: RefundOpened, given: Refunded, terms: Terms, *, again: bool = False
 ) -> Slip:
     """What was given back, to which balance, and what may still be given back of the sale."""
     locale = terms.policy.locale
     left = Money(given.left_in_cents, given.amount.currency)
-    return Slip(
+    slip = Slip(
         (
             *heading(terms),
-            *((Text(COPY, bold=True, centred=True),) if again else ()),
             Text("REFUND", bold=True, large=True, centred=True),
             Columns("Given back", spell(given.amount, locale), bold=True),
             Columns("Credits now", spell(given.balance, locale)),
@@ -132,10 +197,11 @@ def refund_slip(
             Rule(),
             Columns(time_of(given.at_ms, terms.zone), f"Served by {refund.initials}"),
             Text(given.code, bold=True, large=True, centred=True),
-            Text("It is in your wallet already: keep this slip, and sign nothing.", centred=True),
+            Text("It is in your wallet already. There is nothing to sign.", centred=True),
         ),
         SlipKind.RECEIPT,
     )
+    return copy_of(slip) if again else slip
 
 
 def declined_for_funds_slip(sale: SaleOpened, balance: Money, terms: Terms, at_ms: int) -> Slip:
@@ -155,8 +221,11 @@ def declined_for_funds_slip(sale: SaleOpened, balance: Money, terms: Terms, at_m
     )
 
 
-def handed_over_slip(sale: SaleOpened, approval: Approved, terms: Terms | None) -> Slip:
-    """The question after a power cut, to staff. Without a policy it is in plain figures."""
+def handed_over_slip(sale: SaleOpened, approval: Approved | None, terms: Terms | None) -> Slip:
+    """The question after a power cut, to staff. Without a policy it is in plain figures.
+
+    No approval: the till had accepted it offline.
+    """
     locale = "en" if terms is None else terms.policy.locale
     zone = UTC if terms is None else terms.zone
     return Slip(
@@ -167,9 +236,9 @@ def handed_over_slip(sale: SaleOpened, approval: Approved, terms: Terms | None) 
                 "This sale was approved just before the power went. "
                 "Its green light may never have been seen."
             ),
-            *lines_of(sale, locale),
+            *lines_of(sale.amount, sale.lines, locale),
             Columns("Total", spell(sale.amount, locale), bold=True),
-            Columns(time_of(sale.at_ms, zone), approval.code),
+            Columns(time_of(sale.at_ms, zone), "offline" if approval is None else approval.code),
             Rule(),
             Text("#  yes: it stays paid"),
             Text("*  held, no: it is paid back"),
@@ -222,10 +291,24 @@ def qr_of(sale: SaleName) -> Qr:
     return Qr(receipt_qr.write(sale), "Show this code at this stall for a refund.")
 
 
-def _body_of(sale: SaleOpened, terms: Terms) -> tuple[Line, ...]:
+def _body_of(amount: Money, lines: tuple[KeyedLine, ...], terms: Terms) -> tuple[Line, ...]:
     locale = terms.policy.locale
-    total = Columns("Total", spell(sale.amount, locale), bold=True)
-    return (*lines_of(sale, locale), Rule(), total)
+    total = Columns("Total", spell(amount, locale), bold=True)
+    return (*lines_of(amount, lines, locale), Rule(), total)
+
+
+def _given_back(amount: Money, left_in_cents: int, terms: Terms) -> tuple[Line, ...]:
+    given_back = amount.amount_in_cents - left_in_cents
+    if given_back <= 0:
+        return ()
+    spelled = spell(Money(given_back, amount.currency), terms.policy.locale)
+    return (Columns("Given back since", spelled, bold=True),)
+
+
+def _name_of(number: int, policy: Policy) -> str:
+    """As the price list names it today."""
+    product = policy.product(number)
+    return f"product {number}" if product is None else product.name
 
 
 def _top_up_code(terms: Terms) -> tuple[Qr, ...]:
@@ -233,16 +316,16 @@ def _top_up_code(terms: Terms) -> tuple[Qr, ...]:
     return () if url is None else (Qr(url, "Scan to top up."),)
 
 
-def lines_of(sale: SaleOpened, locale: str) -> tuple[Columns, ...]:
-    currency = sale.amount.currency
-    if not sale.lines:
-        return (Columns("Amount", spell(sale.amount, locale)),)
+def lines_of(amount: Money, lines: tuple[KeyedLine, ...], locale: str) -> tuple[Columns, ...]:
+    currency = amount.currency
+    if not lines:
+        return (Columns("Amount", spell(amount, locale)),)
     return tuple(
         Columns(
             f"{line.quantity} x {line.name}",
             spell(Money(line.quantity * line.unit_price_in_cents, currency), locale),
         )
-        for line in sale.lines
+        for line in lines
     )
 
 

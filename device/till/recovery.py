@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from device.till.contents import AskToCancel, AskToPostOffline, AskToSignOut
+from device.till.contents import AskToCancel, AskToPostOffline, AskToRefund, AskToSignOut
 from device.till.effects import (
     Effect,
     Effects,
@@ -19,6 +19,10 @@ from device.till.entries import (
     CancelReason,
     Entry,
     LightShown,
+    RefundAbandoned,
+    RefundAnswered,
+    RefundOpened,
+    RefundShown,
     SaleAbandoned,
     SaleAcceptedOffline,
     SaleAnswered,
@@ -30,6 +34,7 @@ from device.till.entries import (
 from device.till.events import JournalFailed, JournalOpened, KeyPressed, Now
 from device.till.outbox import post, send_unsigned, upload
 from device.till.receipt import handed_over_slip, journal_fault_slip
+from device.till.refunding import tell_again
 from device.till.resting import Step, rest
 from device.till.signals import Light, Sound
 from device.till.standing import OpenSale, Standing
@@ -38,17 +43,16 @@ from device.till.states import (
     HandedOverAsked,
     JournalBroken,
     Phase,
+    Refunding,
     Scanning,
     Showing,
+    SupervisorWanted,
     Till,
 )
 from device.till.syncing import fold
 from device.till.terms import terms_of
 
 OPEN_AGAIN_S: Final = 5.0
-
-_ABOUT_A_SALE: Final = (SaleCancelled, SaleAbandoned, LightShown, SaleKept)
-"""Worth writing only where the journal knows the sale, and has it open."""
 
 
 def open_journal(till: Till, now: Now) -> Step:
@@ -69,7 +73,7 @@ def take_up(till: Till, event: JournalOpened, now: Now) -> Step:
     standing = event.standing
     unwritten: list[Entry] = []
     for entry in remembered:
-        if not isinstance(entry, _ABOUT_A_SALE) or standing.sale(entry.key) is not None:
+        if _is_worth_writing(entry, standing):
             standing = standing.after(0, entry)
             unwritten.append(entry)
     if till.terms is None and event.policy is not None:
@@ -95,7 +99,7 @@ def take_up(till: Till, event: JournalOpened, now: Now) -> Step:
     till, effects = _ask_or_rest(till, unshown, now)
     entries: tuple[Entry, ...] = (*unwritten, *undecided)
     written: Effects = (Journal(entries),) if entries else ()
-    return till, (*written, *effects, *sent)
+    return till, (*written, *effects, *sent, *tell_again(till, standing.refunds, now.wall_ms))
 
 
 def lose(till: Till, event: JournalFailed, now: Now) -> Step:
@@ -111,6 +115,15 @@ def lose(till: Till, event: JournalFailed, now: Now) -> Step:
             ended = (SaleCancelled(sale.key, CancelReason.JOURNAL_FAULT),)
         else:
             ended = (SaleAbandoned(sale.key),)
+    # Whatever the journal says when it opens again: nothing of these was published.
+    opened = {each.key for each in event.entries if isinstance(each, RefundOpened)}
+    ended = (*ended, *map(RefundAbandoned, opened))
+    outbox = tuple(
+        each
+        for each in till.outbox
+        if not (isinstance(each.content, AskToRefund) and each.content.key in opened)
+    )
+    till = replace(till, outbox=outbox)
     unwritten = before.unwritten if isinstance(before, JournalBroken) else ()
     entries = (*unwritten, *_still_true(event.entries), *ended)
     light = _light_of_loss(before, at_stake is not None, event)
@@ -122,7 +135,7 @@ def lose(till: Till, event: JournalFailed, now: Now) -> Step:
     if light is Light.FAULT:
         return till, (ShowLight(light), MakeSound(Sound.FAULT), *sent, *alarm)
     if _is_green(before):
-        # The sale that shines green is done and deducted: its light is not taken back.
+        # What shines is done, and true: its light is not taken back.
         return till, (*sent, *alarm)
     return till, (ShowLight(light), *sent, *alarm)
 
@@ -162,11 +175,23 @@ def _ask_or_rest(till: Till, sales: tuple[OpenSale, ...], now: Now) -> Step:
     )
 
 
+def _is_worth_writing(entry: Entry, standing: Standing) -> bool:
+    """What is said of a sale or a refund, only where the journal has it open."""
+    match entry:
+        case SaleCancelled() | SaleAbandoned() | LightShown() | SaleKept():
+            return standing.sale(entry.key) is not None
+        case RefundShown() | RefundAbandoned():
+            return standing.refund(entry.key) is not None
+        case _:
+            return True
+
+
 def _post_unanswered(till: Till, standing: Standing, now: Now) -> Step:
-    """Cancels and sign-outs that the cloud has not answered, unless they are on their way."""
+    """What the cloud has not answered of cancels, refunds and sign-outs, unless it is sent."""
     on_their_way = {each.content.key for each in till.outbox}
     contents = (
         *(AskToCancel(each.sale) for each in standing.sales if each.is_cancelled),
+        *(AskToRefund(each.refund) for each in standing.refunds if each.answer is None),
         *(AskToSignOut(each.key, each.session_id) for each in standing.sign_outs),
     )
     effects: list[Effect] = []
@@ -215,9 +240,11 @@ def _sale_at_stake(phase: Phase, event: JournalFailed) -> tuple[SaleOpened, bool
     """The sale that this failure ends, and whether its request may have been published."""
     undone = (SaleAnswered, SaleAcceptedOffline)
     unanswered = {each.key for each in event.entries if isinstance(each, undone)}
+    begun = {each.key for each in event.entries if isinstance(each, SaleOpened)}
     match phase:
         case Asking(sale=sale):
-            return sale, True
+            # Scanned first: the journal failed before anything was published.
+            return sale, sale.key not in begun
         case Showing(sale=SaleOpened() as sale) if sale.key in unanswered:
             return sale, True
         case Scanning(sale=sale) | Showing(then=Scanning(sale=sale)):
@@ -231,14 +258,28 @@ def _light_of_loss(before: Phase, is_at_stake: bool, event: JournalFailed) -> Li
     if isinstance(before, JournalBroken):
         return before.light
     is_cancelled = any(isinstance(each, SaleCancelled) for each in event.entries)
-    return Light.FAULT if is_at_stake or is_cancelled else Light.OFFLINE_NOT_ALLOWED
+    is_refund = any(isinstance(each, RefundOpened | RefundAnswered) for each in event.entries)
+    is_waited_for = is_refund and _is_about_a_refund(before)
+    if is_at_stake or is_cancelled or is_waited_for:
+        return Light.FAULT
+    return Light.OFFLINE_NOT_ALLOWED
+
+
+def _is_about_a_refund(phase: Phase) -> bool:
+    """Whether staff wait for what became of a refund: nobody knows yet."""
+    match phase:
+        case Refunding() | SupervisorWanted() | Showing(light=Light.REFUNDED):
+            return True
+        case _:
+            return False
 
 
 def _is_green(phase: Phase) -> bool:
-    return isinstance(phase, Showing) and phase.light in {Light.APPROVED, Light.APPROVED_OFFLINE}
+    green = {Light.APPROVED, Light.APPROVED_OFFLINE, Light.REFUNDED}
+    return isinstance(phase, Showing) and phase.light in green
 
 
 def _still_true(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """What failed to be written and stays so: all but a sale begun and a green nobody saw."""
-    unseen = (SaleOpened, SaleAnswered, SaleAcceptedOffline)
+    """What failed to be written and stays so: all but what was begun, and an answer nobody saw."""
+    unseen = (SaleOpened, SaleAnswered, SaleAcceptedOffline, RefundOpened, RefundAnswered)
     return tuple(each for each in entries if not isinstance(each, unseen))

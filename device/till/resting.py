@@ -1,20 +1,26 @@
 """Where the till comes to rest between sales, and with which light."""
 
 from dataclasses import replace
+from typing import assert_never
 
 from device.till.effects import Effects, Look, MakeSound, Note, ShowLight
 from device.till.entries import SaleOpened
 from device.till.events import KeyPressed, Now
 from device.till.signals import Light, Sound
 from device.till.states import (
+    BalanceWanted,
     KeyingAmount,
     KeyingProducts,
     NobodySignedIn,
     Ready,
+    ReceiptWanted,
+    ScannedFirst,
     Scanning,
     Showing,
+    SupervisorWanted,
     Till,
     WaitingForPolicy,
+    Watching,
 )
 from protocol.messages import SignedIn
 from protocol.policy import Policy
@@ -67,8 +73,16 @@ def _light_at_rest(till: Till) -> Light | None:
             return Light.OFFLINE_NOT_ALLOWED
         case NobodySignedIn():
             return Light.NOBODY_SIGNED_IN if is_online(till) else Light.OFFLINE_NOT_ALLOWED
+        case (
+            Ready(scanned=ScannedFirst())
+            | KeyingAmount(scanned=ScannedFirst())
+            | KeyingProducts(scanned=ScannedFirst())
+        ):
+            return Light.KEY_THE_AMOUNT
         case Ready() | KeyingAmount() | KeyingProducts():
-            return Light.READY if is_online(till) else Light.OFFLINE_NOT_ALLOWED
+            if is_online(till):
+                return Light.READY
+            return Light.OFFLINE_ALLOWED if till.alone_until else Light.OFFLINE_NOT_ALLOWED
         case _:
             return None
 
@@ -83,7 +97,7 @@ def rest(till: Till, wall_ms: int) -> Step:
     till = replace(till, phase=phase, session=till.session if phase == Ready() else None)
     light = resting_light(till)
     assert light is not None, "a resting phase has a light"
-    return till, (ShowLight(light), Look(isinstance(phase, NobodySignedIn)))
+    return till, (ShowLight(light), Look(isinstance(phase, NobodySignedIn | Ready)))
 
 
 def pass_over(till: Till, event: KeyPressed, now: Now) -> Step:
@@ -100,20 +114,41 @@ def is_stray(till: Till, now_s: float) -> bool:
     return now_s < till.stray_until
 
 
-def scan(till: Till, scanning: Scanning) -> Step:
-    """Look for a wallet QR."""
-    return replace(till, phase=scanning), (ShowLight(Light.SHOW_QR), Look(True))
-
-
 def look_for_badge(till: Till, phase: NobodySignedIn, wall_ms: int) -> Step:
     """As `rest`, but remembering the code that was just refused."""
     till, effects = rest(till, wall_ms)
     return replace(till, phase=phase if till.phase == NobodySignedIn() else till.phase), effects
 
 
-def decline(till: Till, now_s: float, reason: str, sale: SaleOpened | None = None) -> Step:
-    """Two low beeps, red for two seconds: nothing was deducted."""
-    showing = Showing(Light.DECLINED, now_s + DECLINED_S, sale=sale)
+def watch(till: Till, phase: Watching, wall_ms: int) -> Step:
+    """Look for what this phase waits for, under the light that says so."""
+    match phase:
+        case NobodySignedIn():
+            return look_for_badge(till, phase, wall_ms)
+        case Ready() | KeyingAmount() | KeyingProducts():
+            till = replace(till, phase=phase)
+            light = resting_light(till)
+            assert light is not None, "a resting phase has a light"
+        case Scanning() | BalanceWanted():
+            light = Light.SHOW_QR
+        case ReceiptWanted():
+            light = Light.SHOW_RECEIPT
+        case SupervisorWanted():
+            light = Light.SUPERVISOR
+        case _:
+            assert_never(phase)
+    return replace(till, phase=phase), (ShowLight(light), Look(True))
+
+
+def decline(
+    till: Till,
+    now_s: float,
+    reason: str,
+    sale: SaleOpened | None = None,
+    then: Watching | None = None,
+) -> Step:
+    """Two low beeps, red for two seconds: nothing was deducted, and nothing given back."""
+    showing = Showing(Light.DECLINED, now_s + DECLINED_S, then, sale)
     return replace(till, phase=showing), (
         ShowLight(Light.DECLINED),
         MakeSound(Sound.DECLINED),
@@ -126,7 +161,7 @@ def ask_for_fresh_code(
     till: Till,
     now_s: float,
     reason: str,
-    then: Scanning | NobodySignedIn,
+    then: Watching,
     sale: SaleOpened | None = None,
 ) -> Step:
     """Three slow red blinks, three short beeps; the camera goes on looking."""

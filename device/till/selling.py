@@ -1,11 +1,11 @@
-"""A sale, from the first digit to the light."""
+"""A sale, from its journal entry to the light."""
 
-from collections import Counter
 from dataclasses import replace
 from typing import Final
 
 from msgspec import structs
 
+from device.till.accepting import decide_at_once, refuse_to_open
 from device.till.contents import AskToCancel, AskToDeduct
 from device.till.effects import (
     AccountForSale,
@@ -37,34 +37,27 @@ from device.till.resting import (
     is_online,
     pass_over,
     rest,
-    scan,
     show_fault,
+    watch,
 )
+from device.till.scanning_first import FRESH_QR_HELPS, open_wallet_qr, scanned_now
 from device.till.signals import Light, Sound
-from device.till.staffing import ask_to_leave, is_same_sighting, still_in_view
 from device.till.states import (
     Asking,
-    KeyingAmount,
-    KeyingProducts,
     Ready,
+    ScannedFirst,
     Scanning,
     Showing,
     Sighting,
     Till,
 )
-from protocol.messages import LINES_MAX, Approved, Cancelled, Declined, Reason
-from protocol.wallet_qr import QrRefusal, check_signature, read
+from device.till.viewing import be_done_with, is_same_sighting, still_in_view
+from protocol.messages import Approved, Cancelled, Declined, Reason
 
-DIGITS_MAX: Final = 32
-"""Far more than any amount has: a number keyed too long is refused as what it is, at `#`."""
-QUANTITY_MAX: Final = 999
 SCAN_WAIT_S: Final = 120.0
 """A sale nobody pays for in this time is abandoned."""
 APPROVED_S: Final = 2.0
 
-FRESH_QR_HELPS: Final = frozenset(
-    {Reason.NOT_A_WALLET_QR} | {each for each in Reason if each.value.startswith("token_")}
-)
 SESSION_IS_OVER: Final = frozenset(
     {
         Reason.SESSION_UNKNOWN,
@@ -75,69 +68,16 @@ SESSION_IS_OVER: Final = frozenset(
 )
 
 
-def key_when_ready(till: Till, event: KeyPressed, now: Now) -> Step:
-    match event.key, event.held:
-        case "A", False:
-            return replace(till, phase=KeyingProducts()), (MakeSound(Sound.CLICK),)
-        case "D", True:
-            return ask_to_leave(till, now)
-        case "*", _:
-            return till, (MakeSound(Sound.CLICK),)
-        case (digit, False) if digit.isdecimal():
-            return replace(till, phase=KeyingAmount(digit)), (MakeSound(Sound.CLICK),)
-        case _:
-            return till, (MakeSound(Sound.DECLINED),)
-
-
-def key_amount(till: Till, phase: KeyingAmount, event: KeyPressed, now: Now) -> Step:
-    match event.key:
-        case "*":
-            return replace(till, phase=Ready()), (MakeSound(Sound.CLICK),)
-        case "#":
-            return _open_sale(till, int(phase.digits), (), now)
-        case digit if digit.isdecimal() and len(phase.digits) < DIGITS_MAX:
-            return replace(till, phase=KeyingAmount(phase.digits + digit)), (
-                MakeSound(Sound.CLICK),
-            )
-        case _:
-            return till, (MakeSound(Sound.DECLINED),)
-
-
-def key_products(till: Till, phase: KeyingProducts, event: KeyPressed, now: Now) -> Step:
-    match event.key:
-        case "*":
-            return replace(till, phase=Ready()), (MakeSound(Sound.CLICK),)
-        case digit if digit.isdecimal() and len(phase.digits) < DIGITS_MAX:
-            return replace(till, phase=replace(phase, digits=phase.digits + digit)), (
-                MakeSound(Sound.CLICK),
-            )
-        # There is no display: nothing is refused before the `#`, or the keys that staff press on
-        # would begin another sale.
-        case "A" if phase.digits:
-            numbers = (*phase.numbers, int(phase.digits))
-            return replace(till, phase=KeyingProducts(numbers)), (MakeSound(Sound.CLICK),)
-        case "#" if phase.digits:
-            return _sell_products(till, (*phase.numbers, int(phase.digits)), now)
-        case _:
-            return till, (MakeSound(Sound.DECLINED),)
-
-
 def see_wallet_qr(till: Till, phase: Scanning, event: QrSeen, now: Now) -> Step:
     """Refuse here what can be refused here; whether it is in time only the cloud's clock says."""
     now_s = now.monotonic_s
     sighting = Sighting(event.text, now_s)
     if is_same_sighting(phase.refused, event.text, now_s):
         return still_in_view(till, replace(phase, refused=sighting))
-    assert till.terms is not None, "somebody is signed in, so there is a policy"
-    jws = read(event.text)
-    if isinstance(jws, QrRefusal):
-        return ask_for_fresh_code(till, now_s, jws.value, replace(phase, refused=sighting))
-    match check_signature(jws, till.terms.find_wallet_key):
-        # A key newer than the policy: the cloud will know it.
-        case QrRefusal() as refusal if refusal is not QrRefusal.UNKNOWN_KEY:
-            return ask_for_fresh_code(till, now_s, refusal.value, replace(phase, refused=sighting))
-        case _:
-            return _ask_to_deduct(till, phase.sale, event.text, jws, now)
+    wallet = open_wallet_qr(till, event.text)
+    if isinstance(wallet, str):
+        return ask_for_fresh_code(till, now_s, wallet, replace(phase, refused=sighting))
+    return _ask_to_deduct(till, phase.sale, scanned_now(event.text, wallet, now), now)
 
 
 def key_while_scanning(till: Till, phase: Scanning, event: KeyPressed, now: Now) -> Step:
@@ -202,34 +142,28 @@ def hear_deduct(till: Till, phase: Asking, event: ReplyArrived, now: Now) -> Ste
             return till, (ignored(event),)
 
 
-def _sell_products(till: Till, numbers: tuple[int, ...], now: Now) -> Step:
-    assert till.terms is not None, "somebody is signed in, so there is a policy"
-    lines: list[KeyedLine] = []
-    for number, quantity in Counter(numbers).items():
-        product = till.terms.policy.product(number)
-        if product is None:
-            return decline(till, now.monotonic_s, "product_unknown")
-        if quantity > QUANTITY_MAX or len(lines) == LINES_MAX:
-            return decline(till, now.monotonic_s, "too_many_products")
-        lines.append(KeyedLine(number, product.name, quantity, product.price_in_cents))
-    total = sum(line.quantity * line.unit_price_in_cents for line in lines)
-    return _open_sale(till, total, tuple(lines), now)
+def open_sale(
+    till: Till,
+    cents: int,
+    lines: tuple[KeyedLine, ...],
+    now: Now,
+    scanned: ScannedFirst | None = None,
+) -> Step:
+    """Refuse what can be known before scanning; else journal, then look for the wallet QR.
 
-
-def _open_sale(till: Till, cents: int, lines: tuple[KeyedLine, ...], now: Now) -> Step:
-    """Refuse what can be known before scanning; else journal, then look for the wallet QR."""
+    Scanned first: then deduct at once from the QR that was read already.
+    """
     terms, session = till.terms, till.session
     assert terms is not None, "somebody is signed in, so there is a policy"
     assert session is not None, "somebody is signed in"
     policy = terms.policy
+    then = None if scanned is None else Ready(scanned)
     if cents <= 0:
-        return decline(till, now.monotonic_s, Reason.AMOUNT_NOT_POSITIVE.value)
+        return decline(till, now.monotonic_s, Reason.AMOUNT_NOT_POSITIVE.value, then=then)
     if cents > policy.sale_max_in_cents:
-        return decline(till, now.monotonic_s, Reason.AMOUNT_OVER_LIMIT.value)
+        return decline(till, now.monotonic_s, Reason.AMOUNT_OVER_LIMIT.value, then=then)
     if now.wall_ms >= policy.expires_at_ms:
-        return decline(till, now.monotonic_s, Reason.POLICY_EXPIRED.value)
-    if not is_online(till):
-        return decline(till, now.monotonic_s, Reason.OFFLINE_NOT_ALLOWED.value)
+        return decline(till, now.monotonic_s, Reason.POLICY_EXPIRED.value, then=then)
     sale = SaleOpened(
         key=now.fresh_key,
         correlation_id=now.fresh_correlation,
@@ -242,22 +176,34 @@ def _open_sale(till: Till, cents: int, lines: tuple[KeyedLine, ...], now: Now) -
         lines=lines,
         at_ms=now.wall_ms,
     )
-    till, effects = scan(till, Scanning(sale, now.monotonic_s + SCAN_WAIT_S))
+    refused = None if is_online(till) else refuse_to_open(till, sale, now)
+    if refused is not None:
+        return decline(till, now.monotonic_s, refused.value)
+    if scanned is not None:
+        till, effects = _ask_to_deduct(till, sale, scanned, now)
+        return till, (Journal((sale,)), *effects)
+    scanning = Scanning(sale, now.monotonic_s + SCAN_WAIT_S)
+    till, effects = watch(till, scanning, now.wall_ms)
     return till, (Journal((sale,)), *effects, MakeSound(Sound.CLICK))
 
 
-def _ask_to_deduct(till: Till, sale: SaleOpened, text: str, jws: str, now: Now) -> Step:
+def _ask_to_deduct(till: Till, sale: SaleOpened, scanned: ScannedFirst, now: Now) -> Step:
     assert till.terms is not None, "somebody is signed in, so there is a policy"
     timeout_ms = till.terms.policy.reply_timeout_ms
     asking = Asking(
         sale,
-        text,
+        scanned.text,
         until=now.monotonic_s + timeout_ms / 1000,
         resend_at=tuple(now.monotonic_s + each for each in RESEND_AT_S),
+        scanned_s=scanned.scanned_s,
     )
+    till = be_done_with(till, scanned.text, scanned.payer_id, now.monotonic_s)
+    if not till.link.is_up:
+        then = Scanning(sale, now.monotonic_s + SCAN_WAIT_S)
+        return decide_at_once(till, then, scanned.text, scanned.scanned_s, now)
     # The request goes out first: lamp and buzzer have time while it travels.
     return replace(till, phase=asking), (
-        ask(AskToDeduct(sale, jws, now.wall_ms), timeout_ms),
+        ask(AskToDeduct(sale, scanned.jws, scanned.scanned_at_ms), timeout_ms),
         ShowLight(Light.ASKING),
         MakeSound(Sound.SCANNED),
         Look(False),

@@ -24,6 +24,7 @@ from device.till.events import (
     KeyPressed,
     LinkUp,
     Now,
+    OwnRecalled,
     PolicyArrived,
     QrSeen,
     ReplyArrived,
@@ -313,6 +314,9 @@ class Stage:
                     return None
                 numbered = list(enumerate(self.journal, 1))[max(0, from_entry - 1) :]
                 return SettledRecalled(restore_id, settled_sales(numbered))
+            case do.RecallOwn(what=what, initials=initials):
+                standing = self.standing
+                return OwnRecalled(what, initials, standing.last_sale, standing.shift)
             case do.SendRequest(content=content, expiry_s=expiry_s):
                 request_hash = f"hash-{len(self.sent):038d}"
                 self.sent.append(Sent(content, request_hash, expiry_s))

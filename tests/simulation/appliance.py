@@ -8,7 +8,7 @@ from typing import Final, assert_never
 
 from device.notary import Circumstances, Notary
 from device.till import effects as do
-from device.till.contents import AskToCancel, AskToDeduct
+from device.till.contents import AskToCancel, AskToDeduct, AskToPostOffline, AskToRefund
 from device.till.entries import Entry, SaleOpened
 from device.till.events import (
     Event,
@@ -18,6 +18,7 @@ from device.till.events import (
     LinkDown,
     LinkUp,
     Now,
+    OwnRecalled,
     PolicyArrived,
     ReplyArrived,
     RequestSigned,
@@ -172,6 +173,7 @@ class Appliance:
             and not till.outbox
             and not standing.sales
             and not standing.sign_outs
+            and not standing.refunds
             and resting_light(till) is not None
         )
 
@@ -192,6 +194,9 @@ class Appliance:
                 numbered = enumerate(self.disk.entries, 1)
                 later = [each for each in numbered if each[0] >= from_entry]
                 return SettledRecalled(restore_id, settled_sales(later))
+            case do.RecallOwn(what=what, initials=initials):
+                standing = self.disk.standing
+                return OwnRecalled(what, initials, standing.last_sale, standing.shift)
             case do.SendRequest():
                 return self._send(effect)
             case do.SendAgain(request_hash=request_hash, expiry_s=expiry_s):
@@ -240,13 +245,13 @@ class Appliance:
         content = effect.content
         if isinstance(content, AskToDeduct):
             self._witness.see_asked(self.device_id, content.sale)
-        is_of_sale = isinstance(content, AskToDeduct | AskToCancel)
+        is_of_sale = isinstance(content, AskToDeduct | AskToCancel | AskToPostOffline | AskToRefund)
         signed = self._notary.sign(
             content,
             Circumstances(
                 position=self.disk.position,
                 entry=self.disk.number_of(content.key) if is_of_sale else 0,
-                wall_ms=self._wall_ms(),
+                wall_ms=self._believed_ms(),
                 firmware="simulated",
                 printer="ready",
             ),

@@ -79,5 +79,4 @@ class Disk:
         self._chain = UNOPENED
 
     def number_of(self, key: str) -> int:
-        sale = self.standing.sale(key)
-        return 0 if sale is None else sale.number
+        return self.standing.number_of(key)
