@@ -11,14 +11,26 @@ from cloud.ledger.facts import (
     DeviceKey,
     EventTerms,
     Facts,
+    JournalEntry,
     KnownKey,
     PolicyTerms,
     Presented,
     RefundTerms,
     StaffSession,
+    ToldInPassing,
 )
+from cloud.ledger.journals import Placed
 from cloud.ledger.postings import Posting, Wallet, post
-from protocol.ids import DeviceId, EventId, PayerId, SessionId, TokenId, UserId
+from protocol.ids import (
+    DeviceId,
+    EventId,
+    IdempotencyKey,
+    PayerId,
+    SessionId,
+    TokenId,
+    UserId,
+)
+from protocol.messages import JournalPosition, Reason
 
 
 class Book:
@@ -26,6 +38,8 @@ class Book:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
+        self._appliances = dict(facts.appliances)
+        self._entries = dict(facts.entries)
         self._keys = dict(facts.keys)
         self._reviews = dict(facts.reviews)
         self._wallets = dict(facts.wallets)
@@ -40,14 +54,26 @@ class Book:
         return self._wallets
 
     def appliance(self, device_id: DeviceId) -> Appliance:
-        return self._facts.appliances[device_id]
+        return self._appliances[device_id]
 
-    def is_revoked(self, presented: Presented) -> bool:
-        """Whether the appliance, or the certificate it signed with, has been revoked."""
-        return (
-            self.appliance(presented.request.device).revoked
-            or presented.thumbprint in self._facts.revoked_certificates
+    def why_shut_out(self, presented: Presented) -> Reason | None:
+        """Whether the appliance, or the certificate it signed with, was revoked, or its journal is
+        not believed."""
+        return self.appliance(presented.request.device).why_shut_out(
+            certificate_revoked=presented.thumbprint in self._facts.revoked_certificates
         )
+
+    def others_at(self, entry: JournalEntry, key: IdempotencyKey) -> frozenset[IdempotencyKey]:
+        """The other keys that are said to stand at this entry."""
+        return self._entries.get(entry, frozenset()) - {key}
+
+    def told(self, presented: Presented) -> ToldInPassing:
+        """What this heartbeat's answer brings besides."""
+        return self._facts.told.get(presented.request.idempotency_key, ToldInPassing())
+
+    def quarantine(self, device_id: DeviceId) -> None:
+        """From here on the batch does not believe this appliance."""
+        self._appliances[device_id] = replace(self._appliances[device_id], quarantined=True)
 
     def known(self, key: DeviceKey) -> KnownKey | None:
         return self._keys.get(key)
@@ -93,12 +119,19 @@ class Book:
             key in self._reviews and key not in self._facts.reviews
         )
 
-    def enter(self, key: DeviceKey, decision: Decision) -> None:
+    def enter(self, presented: Presented, decision: Decision) -> None:
         """Let the requests that follow see this decision."""
+        request = presented.request
+        key = (request.device, request.idempotency_key)
+        if isinstance(request, Placed) and decision.key is not None:
+            entry = (request.device, request.journal.epoch, request.entry)
+            self._entries[entry] = self._entries.get(entry, frozenset()) | {key[1]}
+        if decision.seen is not None and decision.seen.journal is not None:
+            self._hear(request.device, decision.seen.journal, decision.seen.journal_left)
         if decision.key is not None:
             self._keys[key] = decision.key
         if decision.posting is not None:
-            self._post(decision.posting)
+            self._post(decision.posting, freezes=decision.freezes)
         if decision.spent is not None:
             self._spent.add((decision.spent.user_id, decision.spent.token_id))
         if decision.review is not None:
@@ -118,10 +151,17 @@ class Book:
                 )
             )
 
-    def _post(self, posting: Posting) -> None:
+    def _hear(self, device_id: DeviceId, journal: JournalPosition, left: tuple[str, ...]) -> None:
+        self._appliances[device_id] = replace(
+            self._appliances[device_id], journal=journal, journal_left=left, journal_anew=False
+        )
+
+    def _post(self, posting: Posting, *, freezes: bool) -> None:
         currency = posting.amount.currency
-        before = self.wallet(posting.user_id, currency)
-        self._wallets[posting.user_id, currency] = post(before, posting)
+        after = post(self.wallet(posting.user_id, currency), posting)
+        if freezes:
+            after = replace(after, offline_frozen=True)
+        self._wallets[posting.user_id, currency] = after
 
     def _reverse(self, reversed_sale: Reversed) -> None:
         known = self._keys[reversed_sale.key]

@@ -10,6 +10,7 @@ from cloud.ledger.book import Book
 from cloud.ledger.decisions import (
     Decision,
     Flag,
+    QuarantineCause,
     Review,
     ReviewCause,
     Seen,
@@ -17,6 +18,7 @@ from cloud.ledger.decisions import (
     same_answer,
 )
 from cloud.ledger.facts import Facts, KeyState, KnownKey, PostedSale, Presented, Resending
+from cloud.ledger.journals import Placed, doubt_entry, hear_journal
 from cloud.ledger.judging import Cleared, judge_balance, judge_deduct, judge_offline
 from cloud.ledger.postings import Direction, Posting, TransactionType, Wallet
 from cloud.ledger.receipts import short_code
@@ -59,12 +61,37 @@ def decide_batch(facts: Facts, batch: Sequence[Presented]) -> Decided:
     decisions: list[Decision] = []
     for presented in batch:
         decision = _decide(book, presented)
-        book.enter((presented.request.device, presented.request.idempotency_key), decision)
+        book.enter(presented, decision)
         decisions.append(decision)
     return Decided(decisions, book.wallets)
 
 
 def _decide(book: Book, presented: Presented) -> Decision:
+    doubt = _doubt(book, presented)
+    if doubt is None:
+        return _answer(book, presented)
+    book.quarantine(presented.request.device)
+    return msgspec.structs.replace(_answer(book, presented), quarantine=doubt)
+
+
+def _doubt(book: Book, presented: Presented) -> QuarantineCause | None:
+    """What this request says of its journal that no honest appliance can say."""
+    request = presented.request
+    appliance = book.appliance(request.device)
+    if book.why_shut_out(presented) is not None:
+        return None
+    if isinstance(request, Heartbeat):
+        return hear_journal(appliance, request).doubt
+    if isinstance(request, Placed):
+        key = request.idempotency_key
+        entry = (request.device, request.journal.epoch, request.entry)
+        is_known = book.known((request.device, key)) is not None
+        others = book.others_at(entry, key)
+        return doubt_entry(appliance, request, is_known=is_known, others=others)
+    return None
+
+
+def _answer(book: Book, presented: Presented) -> Decision:
     match presented.request:
         case Deduct() as request:
             return _decide_deduct(book, presented, request)
@@ -119,12 +146,13 @@ def _decide_cancel(book: Book, presented: Presented, request: Cancel) -> Decisio
     if in_review is not None:
         # The entry ends in exactly one of post, reverse or write off: nothing may race with that.
         return Decision(answer=UnderReview(in_review), flags=(Flag.SAME_ANSWER,))
-    if book.is_revoked(presented):
+    shut_out = book.why_shut_out(presented)
+    if shut_out is not None:
         sale = None if known is None else known.sale
         return _send_to_review(
             book,
             presented,
-            Reason.DEVICE_REVOKED,
+            shut_out,
             user_id=None if sale is None else sale.user_id,
             amount=None if sale is None else sale.amount,
         )
@@ -242,6 +270,8 @@ def _posted(
         key=KnownKey(state, presented.digest, answer, sale),
         posting=posting,
         spent=None if Flag.TOKEN_SEEN_BEFORE in flags else spent,
+        # One QR at two tills is no mishap: no till takes this wallet alone until somebody looked.
+        freezes=Flag.TOKEN_SEEN_BEFORE in flags,
         flags=flags,
         user_id=posting.user_id,
         staff_id=posting.staff_id,
@@ -372,28 +402,44 @@ def _sign_out(book: Book, request: SignOut) -> Decision:
 
 
 def _answer_heartbeat(book: Book, presented: Presented, request: Heartbeat) -> Decision:
-    if book.is_revoked(presented):
-        return Decision(answer=Declined(Reason.DEVICE_REVOKED))
+    shut_out = book.why_shut_out(presented)
+    if shut_out is Reason.DEVICE_REVOKED:
+        return Decision(answer=Declined(shut_out))
+    said = Seen(
+        at=presented.arrived_at,
+        journal=None,
+        policy_acked=None,
+        firmware=request.firmware,
+        printer=request.printer,
+        queue=request.queue,
+    )
+    if shut_out is not None:
+        # Not as if all were well: whoever hears that goes on selling offline.
+        return Decision(answer=Declined(shut_out), seen=said)
     appliance = book.appliance(request.device)
     newest = appliance.policy_version
-    flag = compare_journals(appliance.journal, request.journal)
+    heard = hear_journal(appliance, request)
     resend = appliance.resend
     has_resent = resend is not None and request.resent_for == resend.restore_id
+    told = book.told(presented)
+    flags: tuple[Flag, ...] = (Flag.JOURNAL_NEW_EPOCH,) if heard.begins_epoch else ()
     return Decision(
         answer=HeartbeatAnswered(
             _milliseconds(presented),
             newest,
             resend=None if resend is None or has_resent else _asked_again(resend, request.journal),
+            denied=told.denied,
+            wallet_keys=told.wallet_keys,
+            journal_known=heard.known,
         ),
-        flags=() if flag is None else (flag,),
-        seen=Seen(
-            at=presented.arrived_at,
-            journal=request.journal,
+        flags=flags if heard.known is None else (Flag.JOURNAL_BEHIND,),
+        left=appliance.journal if heard.begins_epoch else None,
+        seen=msgspec.structs.replace(
+            said,
+            journal=heard.journal,
+            journal_left=heard.left,
             # It cannot have journaled what was never issued.
-            policy_acked=min(request.policy_version, newest),
-            firmware=request.firmware,
-            printer=request.printer,
-            queue=request.queue,
+            policy_acked=None if heard.known else min(request.policy_version, newest),
             has_resent=has_resent,
         ),
     )
@@ -403,20 +449,6 @@ def _asked_again(resend: Resending, journal: JournalPosition) -> Resend:
     """A journal that the backup did not know is said again whole."""
     from_entry = resend.from_entry if resend.epoch == journal.epoch else 0
     return Resend(resend.restore_id, from_entry)
-
-
-def compare_journals(before: JournalPosition | None, now: JournalPosition) -> Flag | None:
-    """What the cloud notices of a journal: a new one, one that lost entries, or two that claim
-    the same number."""
-    if before is None:
-        return None
-    if before.epoch != now.epoch:
-        return Flag.JOURNAL_NEW_EPOCH
-    if now.last < before.last or now.settled_below < before.settled_below:
-        return Flag.JOURNAL_WENT_BACK
-    if now.last == before.last and now.head != before.head:
-        return Flag.JOURNAL_FORKED
-    return None
 
 
 def _milliseconds(presented: Presented) -> int:

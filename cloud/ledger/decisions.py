@@ -23,8 +23,23 @@ class Flag(StrEnum):
     DECLINED_BEFORE = "declined_before"
     """Accepted offline although this very sale had been declined online."""
     JOURNAL_NEW_EPOCH = "journal_new_epoch"
-    JOURNAL_WENT_BACK = "journal_went_back"
-    JOURNAL_FORKED = "journal_forked"
+    JOURNAL_BEHIND = "journal_behind"
+    """A heartbeat says less of its journal than is known: it is late, or its journal is old."""
+
+
+class QuarantineCause(StrEnum):
+    """What no honest appliance can have said (docs/decisions/0022-*.md)."""
+
+    WENT_BACK = "journal_went_back"
+    """It had been told how far its journal goes, or what is settled in it, and says less."""
+    FORKED = "journal_forked"
+    """Two journals of one epoch have other contents up to the same entry."""
+    RETURNED = "journal_returned"
+    """It had left this journal for another, was told so, and goes on in the old one."""
+    ENTRY_TWICE = "journal_entry_twice"
+    """Two sales say that they stand at the same entry."""
+    ENTRY_UNSEEN = "journal_entry_unseen"
+    """A sale from before what was said to be settled, which the cloud never saw."""
 
 
 class ReviewCause(StrEnum):
@@ -84,13 +99,17 @@ class Seen(msgspec.Struct, frozen=True):
     """What a heartbeat said of its appliance."""
 
     at: datetime
-    journal: JournalPosition
-    policy_acked: int
+    journal: JournalPosition | None
+    """What is known of its journal from now on; None: as before."""
+    policy_acked: int | None
+    """None: as before, for it is not believed."""
     firmware: str
     printer: str
     queue: int
     has_resent: bool = False
     """It has said its journal again since the database was restored."""
+    journal_left: tuple[str, ...] = ()
+    """The epochs before `journal`'s."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +128,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     approval_used: str | None = None
     about: DeviceKey | None = None
     """The sale that a refund names, for the audit record."""
+    freezes: bool = False
+    """The wallet that `posting` moves has no offline allowance from now on."""
+    left: JournalPosition | None = None
+    """The journal that the appliance has left for another: what was not settled in it."""
+    quarantine: QuarantineCause | None = None
+    """From this request on the appliance is not believed."""
     flags: tuple[Flag, ...] = ()
     user_id: UserId | None = None
     staff_id: StaffId | None = None

@@ -23,14 +23,17 @@ from protocol.messages import (
     BalanceRequest,
     Cancel,
     Deduct,
+    DeniedChanges,
     Heartbeat,
     JournalPosition,
     OfflineAcceptance,
     Outcome,
+    Reason,
     Refund,
     SignOut,
 )
 from protocol.money import Money
+from protocol.named_key import NamedKey
 from protocol.policy import OfflineRules
 from protocol.wallet_qr import QrRefusal, WalletToken
 
@@ -38,6 +41,8 @@ BatchRequest = SignOut | BalanceRequest | Deduct | OfflineAcceptance | Cancel | 
 """Everything but what is slow, on purpose (a PIN) or by its nature (a report), and runs alone."""
 
 DeviceKey = tuple[DeviceId, IdempotencyKey]
+JournalEntry = tuple[DeviceId, str, int]
+"""One entry of one journal: the appliance, the epoch, the number."""
 
 
 class KeyState(StrEnum):
@@ -92,6 +97,21 @@ class Appliance(msgspec.Struct, frozen=True):
     """As of its newest heartbeat."""
     resend: "Resending | None" = None
     """What it has to say again since the database was restored."""
+    quarantined: bool = False
+    """Its journal is not believed, so nothing new of it is posted until ops release it."""
+    releases: int = 0
+    """How often they did."""
+    journal_anew: bool = False
+    """They just did: whatever its next heartbeat says is where its journal stands."""
+    journal_left: tuple[str, ...] = ()
+    """Epochs before `journal`'s, the newest last."""
+    firmware: str | None = None
+
+    def why_shut_out(self, *, certificate_revoked: bool) -> Reason | None:
+        """Why nothing new of it is posted."""
+        if self.revoked or certificate_revoked:
+            return Reason.DEVICE_REVOKED
+        return Reason.DEVICE_QUARANTINED if self.quarantined else None
 
 
 class Resending(msgspec.Struct, frozen=True):
@@ -176,6 +196,8 @@ class PolicyTerms(msgspec.Struct, frozen=True):
     stall_id: StallId
     sale_max_in_cents: int
     offline: OfflineRules
+    wallet_kids: frozenset[str] = frozenset()
+    """The names of the keys whose QRs it lets the till believe."""
 
 
 class CheckedQr(msgspec.Struct, frozen=True):
@@ -200,6 +222,13 @@ class Presented(msgspec.Struct, frozen=True):
     """`content().digest()` of a deduct, an offline acceptance or a refund."""
 
 
+class ToldInPassing(msgspec.Struct, frozen=True):
+    """What an appliance needs for deciding alone."""
+
+    denied: DeniedChanges | None = None
+    wallet_keys: tuple[NamedKey, ...] = ()
+
+
 class Facts(msgspec.Struct, frozen=True):
     """All that a batch needs to know, read under its locks. What is absent does not exist."""
 
@@ -215,3 +244,11 @@ class Facts(msgspec.Struct, frozen=True):
     wallets: Mapping[tuple[UserId, str], Wallet]
     spent: frozenset[tuple[UserId, TokenId]]
     refunds: RefundFacts = RefundFacts()
+    entries: Mapping[JournalEntry, frozenset[IdempotencyKey]] = msgspec.field(
+        default_factory=dict[JournalEntry, frozenset[IdempotencyKey]]
+    )
+    """Whose entries they are, by what was answered since the appliance was last released."""
+    told: Mapping[IdempotencyKey, ToldInPassing] = msgspec.field(
+        default_factory=dict[IdempotencyKey, ToldInPassing]
+    )
+    """What a heartbeat's answer brings besides; by the heartbeat's own key."""

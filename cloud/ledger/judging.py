@@ -87,8 +87,9 @@ def judge_offline(
 ) -> Cleared | Reason | ReviewCause:
     """By what the acceptance records; what happened since (sign-out, expiry, a move, a new
     policy) refuses nothing, for the goods are gone. A reason sends it to the review list."""
-    if book.is_revoked(presented):
-        return Reason.DEVICE_REVOKED
+    shut_out = book.why_shut_out(presented)
+    if shut_out is not None:
+        return shut_out
     session = book.session(request.session)
     if session is None or session.device_id != request.device:
         return Reason.SESSION_UNKNOWN
@@ -120,7 +121,7 @@ def _standing_session(
     return judge_session(
         book.appliance(request.device),
         book.session(SessionId(request.session_id)),
-        is_revoked=book.is_revoked(presented),
+        shut_out=book.why_shut_out(presented),
         has_ended=book.has_ended,
         at=presented.arrived_at,
     )
@@ -130,13 +131,13 @@ def judge_session(
     appliance: Appliance,
     session: StaffSession | None,
     *,
-    is_revoked: bool,
+    shut_out: Reason | None,
     has_ended: Callable[[StaffSession], bool],
     at: datetime,
 ) -> StaffSession | Reason:
     """The staff session, where it is this appliance's own and goes on here and now."""
-    if is_revoked:
-        return Reason.DEVICE_REVOKED
+    if shut_out is not None:
+        return shut_out
     if session is None or session.device_id != appliance.device_id:
         return Reason.SESSION_UNKNOWN
     if has_ended(session):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, Executable, String, Uuid, exists, func, select
+from sqlalchemy import BigInteger, Connection, Executable, String, Uuid, exists, func, select
 from sqlalchemy.sql.selectable import FromClause
 
 from cloud.ledger.facts import (
@@ -14,6 +14,7 @@ from cloud.ledger.facts import (
     DeviceKey,
     EventTerms,
     Facts,
+    JournalEntry,
     KeyState,
     KnownKey,
     PostedSale,
@@ -22,12 +23,14 @@ from cloud.ledger.facts import (
     Resending,
     StaffSession,
 )
+from cloud.ledger.journals import Placed
 from cloud.store.approvals import (
     lock_approvals,
     read_refund_terms,
     read_under_review,
     read_waiting,
 )
+from cloud.store.in_passing import FindWalletKeys, tell_in_passing
 from cloud.store.locks import ask_wallets, lock_devices
 from cloud.store.remembered import Remembered
 from cloud.store.rows import Answer, BatchStatement, as_uuid_text, in_one_go, uuid_text
@@ -60,6 +63,7 @@ from protocol.messages import (
     Heartbeat,
     JournalPosition,
     OfflineAcceptance,
+    Reason,
     Refund,
     decode_outcome,
 )
@@ -67,14 +71,21 @@ from protocol.money import Money
 
 
 def gather_facts(
-    connection: Connection, remembered: Remembered, batch: Sequence[Presented]
+    connection: Connection,
+    remembered: Remembered,
+    batch: Sequence[Presented],
+    find_wallet_keys: FindWalletKeys = lambda _: (),
 ) -> Facts:
-    """Lock the batch's appliances and wallets, then read what its decisions are made from."""
+    """Lock the batch's appliances and wallets, then read what its decisions are made from.
+
+    `find_wallet_keys`: the keys that may sign an event's wallet QRs, now or soon.
+    """
     with in_one_go(connection):
         lock_devices(connection, (each.request.device for each in batch))
         asked_places = _ask_places(connection, batch)
         asked_keys = _ask_keys(connection, batch)
         asked_reviews = _ask_reviews(connection, batch)
+        asked_entries = _ask_entries(connection, batch)
     places = _take_places(asked_places())
     keys, sales = _take_keys(connection, batch, asked_keys())
     reviews = _take_reviews(asked_reviews())
@@ -117,6 +128,8 @@ def gather_facts(
         wallets=wallets,
         spent=spent,
         refunds=refunds,
+        entries=_take_entries(asked_entries()),
+        told=tell_in_passing(connection, remembered, find_wallet_keys, batch, places.appliances),
     )
 
 
@@ -125,7 +138,7 @@ class Place:
     """Where one request comes from."""
 
     appliance: Appliance
-    is_revoked: bool
+    shut_out: Reason | None
     session: StaffSession | None
 
 
@@ -138,7 +151,7 @@ def gather_place(
     appliance = places.appliances[device_id]
     return Place(
         appliance,
-        is_revoked=appliance.revoked or bool(places.revoked_certificates),
+        shut_out=appliance.why_shut_out(certificate_revoked=bool(places.revoked_certificates)),
         session=next(iter(places.sessions.values()), None),
     )
 
@@ -214,6 +227,11 @@ def _appliance(row: Any) -> Appliance:
         resend=None
         if row.resend_for is None
         else Resending(uuid_text(row.resend_for), row.resend_epoch, row.resend_from),
+        quarantined=row.quarantined_at is not None,
+        releases=row.releases,
+        journal_anew=bool(row.journal_anew),
+        journal_left=tuple(row.journal_left or ()),
+        firmware=row.firmware,
     )
 
 
@@ -323,6 +341,26 @@ def _ask_reviews(connection: Connection, batch: Sequence[Presented]) -> Answer:
     return _REVIEWS.ask(connection, list(wanted))
 
 
+def _ask_entries(connection: Connection, batch: Sequence[Presented]) -> Answer:
+    wanted = {
+        (each.request.device_id, each.request.journal.epoch, each.request.entry)
+        for each in batch
+        if isinstance(each.request, Placed) and each.request.entry > 0
+    }
+    return _ENTRIES.ask(connection, list(wanted))
+
+
+def _take_entries(rows: Sequence[Any]) -> dict[JournalEntry, frozenset[IdempotencyKey]]:
+    entries: dict[JournalEntry, frozenset[IdempotencyKey]] = {}
+    for row in rows:
+        # What was noticed before a release has been looked into.
+        if row.released_at is None or row.created_at > row.released_at:
+            entry = (DeviceId(row.device_id), row.epoch, row.entry)
+            keys = entries.get(entry, frozenset())
+            entries[entry] = keys | {IdempotencyKey(row.key)}
+    return entries
+
+
 def _take_reviews(rows: Sequence[Any]) -> dict[DeviceKey, str]:
     return {
         (DeviceId(row.device_id), IdempotencyKey(row.key)): uuid_text(row.review_id) for row in rows
@@ -363,6 +401,12 @@ def _select_places(wanted: FromClause) -> Executable:
             devices.c.journal_last,
             devices.c.journal_settled_below,
             devices.c.journal_head,
+            devices.c.journal_left,
+            devices.c.journal_anew,
+            devices.c.quarantined_at,
+            devices.c.released_at,
+            devices.c.releases,
+            devices.c.firmware,
             devices.c.resend_for,
             devices.c.resend_epoch,
             devices.c.resend_from,
@@ -444,6 +488,26 @@ def _select_reviews(wanted: FromClause) -> Executable:
     )
 
 
+def _select_entries(wanted: FromClause) -> Executable:
+    return (
+        select(
+            outcomes.c.device_id,
+            outcomes.c.epoch,
+            outcomes.c.entry,
+            outcomes.c.key,
+            outcomes.c.created_at,
+            devices.c.released_at,
+        )
+        .join(
+            wanted,
+            (outcomes.c.device_id == wanted.c.device_id)
+            & (outcomes.c.epoch == wanted.c.epoch)
+            & (outcomes.c.entry == wanted.c.entry),
+        )
+        .join(devices, devices.c.device_id == outcomes.c.device_id)
+    )
+
+
 def _select_spent(wanted: FromClause) -> Executable:
     return select(spent_tokens.c.user_id, spent_tokens.c.jti).join(
         wanted,
@@ -458,6 +522,9 @@ _PLACES: Final = BatchStatement(
 )
 _KEYS: Final = BatchStatement(_DEVICE_KEY, _select_keys)
 _REVIEWS: Final = BatchStatement(_DEVICE_KEY, _select_reviews)
+_ENTRIES: Final = BatchStatement(
+    {"device_id": String(), "epoch": String(), "entry": BigInteger()}, _select_entries
+)
 _SALES: Final = BatchStatement(_TRANSACTION, _select_sales)
 _REVERSED: Final = BatchStatement(_TRANSACTION, _select_reversed)
 _SPENT: Final = BatchStatement({"user_id": Uuid(), "jti": String()}, _select_spent)

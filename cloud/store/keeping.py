@@ -8,10 +8,10 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, update
 
 from cloud.ledger.decide import Decided
-from cloud.ledger.decisions import Decision, Flag, ReviewCause
+from cloud.ledger.decisions import Decision, ReviewCause
 from cloud.ledger.facts import DeviceKey, Facts, KnownKey, Presented
 from cloud.store.approvals import keep_approvals
-from cloud.store.postings import write_postings
+from cloud.store.postings import LEDGER, write_postings
 from cloud.store.records import AuditRow, write_audit_records
 from cloud.store.rows import in_one_go, insert_rows
 from cloud.store.tables import (
@@ -60,28 +60,56 @@ def keep_decided(
         _keep_keys(connection, facts, keys)
         _keep_spent_tokens(connection, decisions)
         write_audit_records(connection, rows)
-    _review_left_journals(connection, facts, requests, decisions)
+    _review_left_journals(connection, requests, decisions)
+    _quarantine(connection, requests, decisions)
 
 
 def _review_left_journals(
     connection: Connection,
-    facts: Facts,
     requests: Sequence[Presented],
     decisions: Sequence[Decision],
 ) -> None:
     """What an appliance that began another journal had not settled in the one before."""
     for presented, decision in zip(requests, decisions, strict=True):
-        if Flag.JOURNAL_NEW_EPOCH in decision.flags:
-            device_id = presented.request.device
-            left = facts.appliances[device_id].journal
-            assert left is not None, "another epoch than that one"
+        if decision.left is not None:
             review_unsettled_of(
                 connection,
-                device_id,
+                presented.request.device,
                 ReviewCause.JOURNAL_NEW_EPOCH,
                 presented.arrived_at,
-                journal=left,
+                journal=decision.left,
             )
+
+
+def _quarantine(
+    connection: Connection, requests: Sequence[Presented], decisions: Sequence[Decision]
+) -> None:
+    """Under the appliance's lock, with what was noticed: the next transaction sees it."""
+    for presented, decision in zip(requests, decisions, strict=True):
+        if decision.quarantine is None:
+            continue
+        request = presented.request
+        connection.execute(
+            update(devices)
+            .where(devices.c.device_id == request.device_id, devices.c.quarantined_at.is_(None))
+            .values(quarantined_at=presented.arrived_at, quarantine_cause=decision.quarantine.value)
+        )
+        deed = AuditRow(
+            at=presented.arrived_at,
+            actor=LEDGER,
+            action="device_quarantined",
+            outcome="done",
+            device_id=request.device_id,
+            subject=request.key,
+            request_hash=presented.request_hash,
+            detail={
+                "cause": decision.quarantine.value,
+                "epoch": request.journal.epoch,
+                "last": request.journal.last,
+                "settled_below": request.journal.settled_below,
+            },
+        )
+        write_audit_records(connection, [deed])
 
 
 _Keys = Mapping[DeviceKey, tuple[Presented, KnownKey]]
@@ -204,46 +232,63 @@ def _end_sessions(
 def _keep_heartbeats(
     connection: Connection, requests: Sequence[Presented], decisions: Sequence[Decision]
 ) -> None:
-    rows = [
-        {
-            "of_device_id": presented.request.device_id,
-            "policy_acked": seen.policy_acked,
-            "firmware": _printable(seen.firmware),
-            "printer": _printable(seen.printer),
-            "queue": seen.queue,
-            "last_seen_at": seen.at,
-        }
+    seen = [
+        (presented.request.device_id, decision.seen)
         for presented, decision in zip(requests, decisions, strict=True)
-        for seen in [decision.seen]
-        if seen is not None
+        if decision.seen is not None
     ]
+    _see(
+        connection,
+        [
+            {
+                "of_device_id": device_id,
+                "firmware": _printable(each.firmware),
+                "printer": _printable(each.printer),
+                "queue": each.queue,
+                "last_seen_at": each.at,
+            }
+            for device_id, each in seen
+        ],
+    )
+    _see(
+        connection,
+        [
+            {"of_device_id": device_id, "policy_acked": each.policy_acked}
+            for device_id, each in seen
+            if each.policy_acked is not None
+        ],
+    )
+    _see(
+        connection,
+        [
+            {"of_device_id": device_id, **_journal_values(each.journal, each.journal_left)}
+            for device_id, each in seen
+            if each.journal is not None
+        ],
+    )
+    _see(
+        connection,
+        [
+            {"of_device_id": device_id, "resend_for": None}
+            for device_id, each in seen
+            if each.has_resent
+        ],
+    )
+
+
+def _see(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
         connection.execute(_SEE_DEVICE, rows)
-    journals = [
-        {"of_device_id": presented.request.device_id, **_journal_values(decision.seen.journal)}
-        for presented, decision in zip(requests, decisions, strict=True)
-        # What a journal that lost entries says replaces nothing: it was flagged.
-        if decision.seen is not None
-        and Flag.JOURNAL_WENT_BACK not in decision.flags
-        and Flag.JOURNAL_FORKED not in decision.flags
-    ]
-    if journals:
-        connection.execute(_SEE_DEVICE, journals)
-    resent = [
-        {"of_device_id": presented.request.device_id, "resend_for": None}
-        for presented, decision in zip(requests, decisions, strict=True)
-        if decision.seen is not None and decision.seen.has_resent
-    ]
-    if resent:
-        connection.execute(_SEE_DEVICE, resent)
 
 
-def _journal_values(journal: JournalPosition) -> dict[str, Any]:
+def _journal_values(journal: JournalPosition, left: tuple[str, ...]) -> dict[str, Any]:
     return {
         "journal_epoch": journal.epoch,
         "journal_last": journal.last,
         "journal_settled_below": journal.settled_below,
         "journal_head": journal.head,
+        "journal_left": list(left),
+        "journal_anew": False,
     }
 
 

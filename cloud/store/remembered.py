@@ -1,10 +1,11 @@
 """What never changes once it is written, kept in memory: keys of certificates, payers, policies.
 
-Nothing that can be revoked is answered from here: a certificate's and an appliance's state, a
-session and an assignment are read in each transaction.
+What heartbeats are told in passing is kept here too, for seconds. Nothing that can be revoked is
+answered from here: a certificate's and an appliance's state, a session and an assignment are read
+in each transaction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar
@@ -13,11 +14,13 @@ import msgspec
 from sqlalchemy import Connection, Executable, Integer, String, select
 from sqlalchemy.sql.selectable import FromClause
 
+from cloud.ledger.deny_list import ListState
 from cloud.ledger.facts import PolicyTerms
 from cloud.store.rows import BatchStatement, uuid_text
 from cloud.store.tables import device_certificates, policies, users
 from protocol.encoding import from_base64url, public_key_from_text
 from protocol.ids import DeviceId, EventId, PayerId, StallId, UserId
+from protocol.named_key import NamedKey
 from protocol.policy import Policy
 from protocol.signing import PublicKey
 
@@ -40,6 +43,22 @@ class Certificate:
     not_after: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ListStates:
+    """Where the deny lists stood, by currency."""
+
+    states: Mapping[str, ListState]
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EventKeys:
+    """The keys that may sign an event's wallet QRs, the retired ones too."""
+
+    keys: tuple[NamedKey, ...]
+    read_at: datetime
+
+
 @dataclass(slots=True)
 class Remembered:
     """Several threads may share one: each entry is written whole, and the same by each."""
@@ -47,6 +66,13 @@ class Remembered:
     certificates: dict[str, Certificate] = field(default_factory=dict[str, Certificate])
     payers: dict[PayerId, UserId] = field(default_factory=dict[PayerId, UserId])
     policies: dict[PolicyKey, PolicyTerms] = field(default_factory=dict[PolicyKey, PolicyTerms])
+    currencies: dict[EventId, str] = field(default_factory=dict[EventId, str])
+    list_states: ListStates | None = None
+    wallet_keys: dict[EventId, EventKeys] = field(default_factory=dict[EventId, EventKeys])
+    """These two change, and are kept for so short that they may as well be late."""
+
+    def keep_list_states(self, states: Mapping[str, ListState], read_at: datetime) -> None:
+        self.list_states = ListStates(states, read_at)
 
     def find_certificates(
         self, connection: Connection, thumbprints: Iterable[str]
@@ -112,6 +138,7 @@ def _terms(jws: str) -> PolicyTerms:
         stall_id=StallId(policy.stall_id),
         sale_max_in_cents=policy.sale_max_in_cents,
         offline=policy.offline,
+        wallet_kids=frozenset(each.kid for each in policy.wallet_keys),
     )
 
 

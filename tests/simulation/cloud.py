@@ -233,8 +233,7 @@ class Cloud:
 
     def _check_suspicion(self, request: Request, decision: Decision) -> None:
         """Late messages may make an honest journal look old, but never like two journals."""
-        suspected = {Flag.JOURNAL_FORKED, Flag.JOURNAL_NEW_EPOCH} & set(decision.flags)
-        if suspected:
+        if decision.quarantine is not None or Flag.JOURNAL_NEW_EPOCH in decision.flags:
             raise self._history.broken("an honest journal is suspected", request.device_id)
 
     def _note(self, opened: _Opened, decision: Decision) -> None:

@@ -13,13 +13,15 @@ from cloud.ledger.facts import (
     DeviceKey,
     EventTerms,
     Facts,
+    JournalEntry,
     KnownKey,
     PolicyTerms,
     Presented,
     StaffSession,
 )
+from cloud.ledger.journals import Placed
 from cloud.ledger.postings import Posting, Wallet, post
-from protocol.ids import DeviceId, EventId, PayerId, SessionId, TokenId, UserId
+from protocol.ids import DeviceId, EventId, IdempotencyKey, PayerId, SessionId, TokenId, UserId
 from protocol.messages import Cancel, Deduct, Request, SignOut
 from tests.simulation.identities import CURRENCY
 
@@ -48,6 +50,7 @@ class Store:
     wallets: dict[tuple[UserId, str], Wallet] = field(default_factory=dict)
     spent: set[tuple[UserId, TokenId]] = field(default_factory=set)
     ledger: list[Posted] = field(default_factory=list)
+    entries: dict[JournalEntry, frozenset[IdempotencyKey]] = field(default_factory=dict)
 
     def gather(self, batch: Sequence[Presented]) -> Facts:
         """No more than the batch asks for, as the real store reads it."""
@@ -70,6 +73,7 @@ class Store:
             payers=self.payers,
             wallets={of: wallet for of, wallet in self.wallets.items() if of[0] in users},
             spent=frozenset(self.spent),
+            entries=self.entries,
         )
 
     def keep(self, batch: Sequence[Presented], decided: Decided) -> None:
@@ -90,10 +94,16 @@ class Store:
                 self.reviews[device_key] = decision.review.review_id
             if decision.ended is not None:
                 self.end_session(decision.ended)
-            if decision.seen is not None:
+            if decision.seen is not None and decision.seen.journal is not None:
                 self.appliances[device_id] = structs.replace(
-                    self.appliances[device_id], journal=decision.seen.journal
+                    self.appliances[device_id],
+                    journal=decision.seen.journal,
+                    journal_left=decision.seen.journal_left,
+                    firmware=decision.seen.firmware,
                 )
+            if isinstance(presented.request, Placed) and decision.key is not None:
+                at = (device_id, presented.request.journal.epoch, presented.request.entry)
+                self.entries[at] = self.entries.get(at, frozenset()) | {device_key[1]}
         self.wallets.update(decided.wallets)
 
     def enter(self, posting: Posting) -> None:

@@ -93,7 +93,7 @@ def _gather(connection: Connection, opened: Opened, request: Approve, badge: Sho
     session = judge_session(
         place.appliance,
         place.session,
-        is_revoked=place.is_revoked,
+        shut_out=place.shut_out,
         has_ended=lambda each: each.ended,
         at=opened.arrived.arrived_at,
     )

@@ -28,7 +28,7 @@ def ask_at_till(
         session = judge_session(
             place.appliance,
             place.session,
-            is_revoked=place.is_revoked,
+            shut_out=place.shut_out,
             has_ended=lambda each: each.ended,
             at=now,
         )

@@ -204,7 +204,7 @@ def _commit(desk: Desk, batch: Sequence[_Case]) -> list[Decision]:
     presented = [each for each, _ in batch]
     tokens = [opened.arrived.token for _, opened in batch]
     with desk.database.transaction() as connection:
-        facts = gather_facts(connection, desk.remembered, presented)
+        facts = gather_facts(connection, desk.remembered, presented, desk.keys.known_wallets)
 
         decided = decide_batch(facts, presented)
 

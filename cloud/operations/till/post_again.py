@@ -68,13 +68,14 @@ def say_again(database: Database, keys: KeyRing, opened: Opened, request: Resubm
             return _send_to_review(
                 connection, opened, request, proof, reason=Reason.UNKNOWN_PAYER, user_id=None
             )
-        if _is_revoked(connection, opened, request):
+        shut_out = _why_shut_out(connection, opened, request)
+        if shut_out is not None:
             return _send_to_review(
                 connection,
                 opened,
                 request,
                 proof,
-                reason=Reason.DEVICE_REVOKED,
+                reason=shut_out,
                 user_id=user_id,
             )
 
@@ -114,16 +115,18 @@ def _payer(connection: Connection, proof: Approved | PostedOffline) -> UUID | No
     return connection.execute(found).scalar_one_or_none()
 
 
-def _is_revoked(connection: Connection, opened: Opened, request: Resubmission) -> bool:
+def _why_shut_out(connection: Connection, opened: Opened, request: Resubmission) -> Reason | None:
     row = connection.execute(
-        select(devices.c.status, device_certificates.c.revoked_at)
+        select(devices.c.status, devices.c.quarantined_at, device_certificates.c.revoked_at)
         .join(device_certificates, device_certificates.c.device_id == devices.c.device_id)
         .where(
             devices.c.device_id == request.device_id,
             device_certificates.c.thumbprint == opened.thumbprint,
         )
     ).one()
-    return row.status != "active" or row.revoked_at is not None
+    if row.status != "active" or row.revoked_at is not None:
+        return Reason.DEVICE_REVOKED
+    return None if row.quarantined_at is None else Reason.DEVICE_QUARANTINED
 
 
 def _staff_of(connection: Connection, request: Resubmission) -> StaffId | None:

@@ -84,6 +84,7 @@ def _gather(connection: Connection, opened: Opened, request: SignIn, badge: Show
     device = connection.execute(
         select(
             devices.c.status,
+            devices.c.quarantined_at,
             devices.c.event_id,
             devices.c.stall_id,
             device_certificates.c.revoked_at.label("certificate_revoked_at"),
@@ -106,6 +107,8 @@ def _judge(
     """Everything but the PIN. `counted`: this very try is among the failures already."""
     if facts.device.status != "active" or facts.certificate_revoked:
         return Reason.DEVICE_REVOKED
+    if facts.device.quarantined_at is not None:
+        return Reason.DEVICE_QUARANTINED
     if not is_fresh(request, now):
         return Reason.SIGN_IN_STALE
     holder = facts.holder

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKey,
     ForeignKeyConstraint,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    false,
     text,
 )
 
@@ -43,6 +45,8 @@ devices = Table(
     Column("journal_head", HASH),
     # The epochs before that one, the newest last.
     Column("journal_left", JSON_VALUE),
+    # Ops just released it: whatever it says next is where its journal stands.
+    Column("journal_anew", Boolean, nullable=False, server_default=false()),
     Column("firmware", String(200)),
     Column("printer", String(200)),
     Column("queue", BigInteger),

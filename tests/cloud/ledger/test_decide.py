@@ -2,8 +2,6 @@
 
 from msgspec.structs import replace
 
-from cloud.ledger.decide import compare_journals
-from cloud.ledger.decisions import Flag
 from cloud.ledger.facts import KeyState, KnownKey
 from protocol.ids import DeviceId, IdempotencyKey
 from protocol.messages import (
@@ -15,7 +13,7 @@ from protocol.messages import (
     UnderReview,
 )
 from protocol.money import Money
-from tests.cloud.ledger.world import EUR, JOURNAL, NOW, World, cancel, deduct, offline, till
+from tests.cloud.ledger.world import EUR, NOW, World, cancel, deduct, offline, till
 
 
 def test_a_cancel_gives_back_what_a_refund_left_of_the_sale() -> None:
@@ -89,18 +87,6 @@ def test_offline_limits_are_those_of_the_recorded_policy() -> None:
     world.rules = replace(world.rules, sale_max_in_cents=300)
     assert isinstance(world.ask_one(offline(deduct(cents=301))), UnderReview)
     assert isinstance(world.ask_one(offline(deduct(key="key-2", cents=300))), PostedOffline)
-
-
-def test_a_journal_that_lost_entries_or_split_in_two_is_noticed() -> None:
-    assert compare_journals(None, JOURNAL) is None
-    assert compare_journals(JOURNAL, JOURNAL) is None
-    assert compare_journals(JOURNAL, replace(JOURNAL, last=10, head="B" * 43)) is None
-    assert compare_journals(JOURNAL, replace(JOURNAL, last=8)) is Flag.JOURNAL_WENT_BACK
-    behind = replace(JOURNAL, settled_below=8)
-    assert compare_journals(JOURNAL, behind) is Flag.JOURNAL_WENT_BACK
-    assert compare_journals(JOURNAL, replace(JOURNAL, head="B" * 43)) is Flag.JOURNAL_FORKED
-    renewed = replace(JOURNAL, epoch="f" * 16)
-    assert compare_journals(JOURNAL, renewed) is Flag.JOURNAL_NEW_EPOCH
 
 
 def test_an_offline_sale_says_when_it_was_accepted_and_an_online_one_does_not() -> None:

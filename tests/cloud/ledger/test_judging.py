@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from cloud.ledger.decisions import Flag, ReviewCause, Seen
+from cloud.ledger.decisions import Flag, QuarantineCause, ReviewCause, Seen
 from cloud.ledger.facts import CheckedQr, Resending
 from protocol.ids import EventId, StaffId, StallId
 from protocol.messages import (
@@ -224,7 +224,7 @@ def test_a_sign_out_ends_ones_own_session_once() -> None:
     assert world.ask_one(unknown) == Declined(Reason.SESSION_UNKNOWN)
 
 
-def test_a_heartbeat_is_answered_and_a_journal_that_forked_is_flagged() -> None:
+def test_a_heartbeat_is_answered_and_an_appliance_whose_journal_forked_is_quarantined() -> None:
     world = World()
     answered = HeartbeatAnswered(NOW_S * 1000, 1)
     assert world.ask_one(heartbeat(policy_version=7)) == answered
@@ -232,8 +232,8 @@ def test_a_heartbeat_is_answered_and_a_journal_that_forked_is_flagged() -> None:
     assert seen is not None
     assert seen.policy_acked == 1
     world.journal = replace(JOURNAL, head="B" * 43)
-    assert world.ask_one(heartbeat()) == answered
-    assert world.decided[-1][1].flags == (Flag.JOURNAL_FORKED,)
+    assert world.ask_one(heartbeat()) == Declined(Reason.DEVICE_QUARANTINED)
+    assert world.decided[-1][1].quarantine is QuarantineCause.FORKED
     _revoke(world)
     assert world.ask_one(heartbeat()) == Declined(Reason.DEVICE_REVOKED)
     assert world.decided[-1][1].outcome_name == "device_revoked"

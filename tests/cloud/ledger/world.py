@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
+from zlib import crc32
 
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ from cloud.ledger.facts import (
     DeviceKey,
     EventTerms,
     Facts,
+    JournalEntry,
     KnownKey,
     PolicyTerms,
     Presented,
@@ -26,6 +28,7 @@ from cloud.ledger.facts import (
     RefundTerms,
     Resending,
     StaffSession,
+    ToldInPassing,
 )
 from cloud.ledger.postings import (
     Direction,
@@ -93,6 +96,10 @@ class World:
         self.revoked_certificates: frozenset[str] = frozenset()
         self.journal: JournalPosition | None = None
         self.resend: Resending | None = None
+        self.quarantined: set[DeviceId] = set()
+        self.journal_changes: dict[str, Any] = {}
+        self.told: dict[IdempotencyKey, ToldInPassing] = {}
+        self.entries: dict[JournalEntry, frozenset[IdempotencyKey]] = {}
         self.terms = RefundTerms(1800, 2000, None, None)
         self.approvals: dict[str, Approval] = {}
         self.waiting: set[AskedApproval] = set()
@@ -132,6 +139,8 @@ class World:
                 self.reviews[device_key] = decision.review.review_id
             if decision.ended is not None:
                 self.ended.add(decision.ended)
+            if decision.quarantine is not None:
+                self.quarantined.add(presented.request.device)
             if decision.reversed is not None:
                 self._leave(decision.reversed.key, decision.reversed.left_in_cents)
             if decision.wanted is not None:
@@ -148,7 +157,14 @@ class World:
         return Facts(
             appliances={
                 each: Appliance(
-                    each, each in self.revoked, *self.place, 1, self.journal, self.resend
+                    each,
+                    each in self.revoked,
+                    *self.place,
+                    1,
+                    self.journal,
+                    self.resend,
+                    quarantined=each in self.quarantined,
+                    **self.journal_changes,
                 )
                 for each in tills
             },
@@ -185,6 +201,8 @@ class World:
             payers={PayerId(f"payer-{number:09}"): user(number) for number in range(3)},
             wallets=self.wallets,
             spent=frozenset(self.spent),
+            entries=self.entries,
+            told=self.told,
             refunds=RefundFacts(
                 terms={EVENT: self.terms},
                 approvals=self.approvals,
@@ -298,12 +316,17 @@ def deduct(
         event_id=EVENT,
         stall_id=STALL,
         policy_version=1,
-        entry=1,
+        entry=entry_of(key),
         correlation_id="c" * 16,
         amount=Money(cents, EUR),
         wallet_qr=f"payer-{payer:09}/{jti.ljust(12, '-')}",
         scanned_at_ms=NOW_S * 1000,
     )
+
+
+def entry_of(key: str) -> int:
+    """Each key stands at an entry of its own, as in a journal."""
+    return 10 + crc32(key.ljust(16, "-").encode())
 
 
 def offline(sale: Deduct) -> OfflineAcceptance:
@@ -324,7 +347,7 @@ def refund(
         "event_id": EVENT,
         "stall_id": STALL,
         "policy_version": 1,
-        "entry": 2,
+        "entry": entry_of(key),
         "correlation_id": "c" * 16,
         "sale": SaleName(sale.device_id, sale.key),
         "amount": None if cents is None else Money(cents, EUR),

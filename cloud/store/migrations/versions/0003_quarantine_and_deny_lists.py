@@ -23,6 +23,10 @@ def upgrade() -> None:
         sa.Column("releases", sa.Integer(), server_default=sa.text("0"), nullable=False),
     )
     op.add_column("devices", sa.Column("journal_left", _JSON, nullable=True))
+    op.add_column(
+        "devices",
+        sa.Column("journal_anew", sa.Boolean(), server_default=sa.false(), nullable=False),
+    )
     op.create_index("ix_outcomes_entry", "outcomes", ["device_id", "epoch", "entry"], unique=False)
     lists = op.create_table(
         "deny_lists",
