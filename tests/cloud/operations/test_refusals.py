@@ -24,6 +24,7 @@ from protocol.messages import (
     BalanceShown,
     Cancelled,
     Declined,
+    DeniedChanges,
     HeartbeatAnswered,
     PostedOffline,
     Reason,
@@ -266,20 +267,21 @@ def test_a_heartbeat_acknowledges_a_policy_and_tells_where_the_journal_stands(
 ) -> None:
     till = floor.add_till()
     answer = floor.ask_one(till, till.heartbeat(printer="paper\x00 low"))
-    assert answer == HeartbeatAnswered(till.now_ms(), 1)
+    nobody = DeniedChanges(1, is_whole=True, added=(), removed=(), more=False)
+    assert answer == HeartbeatAnswered(till.now_ms(), 1, denied=nobody)
     with floor.database.reading() as connection:
         row = connection.execute(devices.select()).one()
     assert (row.policy_acked, row.journal_last, row.printer) == (1, 1, "paper low")
-    forked = msgspec.structs.replace(till.position(), head="B" * 43)
-    floor.ask(till, till.heartbeat(journal=forked, policy_version=9))
+    floor.ask(till, till.heartbeat(policy_version=9))
     floor.pass_time(seconds=1)
     shorter = msgspec.structs.replace(till.position(), last=0, settled_below=0)
     floor.ask(till, till.heartbeat(journal=shorter))
     flags = [record.detail for record in floor.audit(action="heartbeat")]
     assert flags[0] is None
-    assert flags[2] == {"flags": ["journal_went_back"]}
+    assert flags[2] == {"flags": ["journal_behind"]}
     with floor.database.reading() as connection:
-        assert connection.execute(devices.select()).one().policy_acked == 1
+        row = connection.execute(devices.select()).one()
+    assert (row.policy_acked, row.journal_last, row.quarantined_at) == (1, 2, None)
 
 
 def unverified(floor: Floor, arrived: Arrived, reason: UnverifiedReason) -> None:
