@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES: Final = 1024
 """A second at 9600 baud: a slip with a QR takes a slow line longer than any one deadline."""
 READ_MAX: Final = 64
+_PRINTER_CLASS: Final = 7
 _BULK: Final = 2
 _INWARDS: Final = 0x80
 
@@ -49,10 +50,15 @@ class UsbLine:
     def open(self) -> None:
         self._printer.open()
         # python-escpos takes 0x01 and 0x82 for granted; many printers have others.
+        interfaces = [
+            each
+            for each in self._printer.device.get_active_configuration()
+            if each.bAlternateSetting == 0
+        ]
+        interfaces.sort(key=lambda each: each.bInterfaceClass != _PRINTER_CLASS)
         bulk = [
             endpoint.bEndpointAddress
-            for interface in self._printer.device.get_active_configuration()
-            for endpoint in interface
+            for endpoint in interfaces[0]
             if endpoint.bmAttributes & 3 == _BULK
         ]
         outwards = [address for address in bulk if not address & _INWARDS]
@@ -77,7 +83,10 @@ class UsbLine:
 
     def close(self, *, is_broken: bool) -> None:
         del is_broken
-        self._printer.close()
+        try:
+            self._printer.close()
+        finally:
+            _let_go(self._printer)
 
 
 class SerialLine:
@@ -106,11 +115,17 @@ class SerialLine:
         return bytes(port.read(max(1, port.in_waiting)))
 
     def close(self, *, is_broken: bool) -> None:
-        if is_broken:
-            # Closing waits until all is sent: for ever, where nothing can be.
-            with suppress(Exception):
-                self._printer.device.reset_output_buffer()
-        self._printer.close()
+        port = self._printer.device
+        try:
+            if is_broken:
+                # Else closing waits until all is sent: for ever, where nothing can be.
+                with suppress(Exception):
+                    port.reset_output_buffer()
+                port.close()
+            else:
+                self._printer.close()
+        finally:
+            _let_go(self._printer)
 
 
 class NetworkLine:
@@ -122,7 +137,9 @@ class NetworkLine:
         self._printer = printer
 
     def open(self) -> None:
-        self._printer.open()
+        # python-escpos knows IPv4 alone, and leaves the socket of a failed try lying about.
+        address = (self._printer.host, self._printer.port)
+        self._printer.device = socket.create_connection(address, self._printer.timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def write(self, some: bytes) -> None:
@@ -141,7 +158,10 @@ class NetworkLine:
 
     def close(self, *, is_broken: bool) -> None:
         del is_broken
-        self._printer.close()
+        try:
+            self._printer.close()
+        finally:
+            _let_go(self._printer)
 
     @property
     def _socket(self) -> socket.socket:
@@ -174,3 +194,8 @@ def connect_to(settings: PrinterSettings) -> Line:
 def _raw(printer: "Escpos", some: bytes) -> None:
     # python-escpos has no public call for bytes that are already commands.
     printer._raw(some)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+def _let_go(printer: "Escpos") -> None:
+    """Its destructor would close once more, and could hang whichever thread comes by."""
+    printer._device = False  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]

@@ -10,6 +10,7 @@ class Profile:
 
 class Escpos:
     profile: Profile
+    _device: object
     def __init__(
         self, profile: str | None = None, magic_encode_args: MagicEncodeArgs | None = None
     ) -> None: ...

@@ -22,6 +22,8 @@ class Serial(Escpos):
 
 class Network(Escpos):
     device: Any
+    host: str
+    port: int
     timeout: float
     def __init__(
         self, host: str, port: int = 9100, timeout: float = 60, *, profile: str | None = None

@@ -1,204 +1,241 @@
-import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from threading import Event, Thread
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
+import usb.backend.libusb1
+from msgspec import structs
 
 from device.hardware import printer as printer_module
+from device.hardware import printer_cable
 from device.hardware.escpos_bytes import compose, load_escpos
-from device.hardware.printer import QUEUE_MAX, EscposPrinter, NoPrinter, connect_to
+from device.hardware.printer import EscposPrinter, NoPrinter
+from device.hardware.printer_line import connect_to
 from device.hardware.settings import PrinterSettings
-from device.till.receipt import Slip, Text
-
-if TYPE_CHECKING:
-    from escpos.escpos import Escpos
+from device.till.receipt import Slip, SlipKind, Text, copy_of
+from device.till.signals import PrinterState
+from tests.device.hardware.printer_benches import BENCHES, Bench, UsbBench
 
 Until = Callable[[Callable[[], bool]], None]
+Told = list[tuple[PrinterState, int]]
+
+load_escpos()  # not within anybody's deadline
 
 
-@dataclass
-class Cable:
-    """What is at the printer's end: its bytes, its faults, and how often it was connected."""
-
-    connect: Callable[[], "Escpos"]
-    settings: PrinterSettings
-    arrived: bytearray = field(default_factory=bytearray)
-    faults: int = 0
-    """How many writes are still to fail."""
-    connected: int = 0
-
-    def __call__(self) -> "Escpos":
-        self.connected += 1
-        return self.connect()
-
-    def write(self, printed: bytes) -> None:
-        if self.faults:
-            self.faults -= 1
-            raise TimeoutError("the printer takes no bytes")
-        self.arrived += printed
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses shortened; what is waited for in vain stays long, for slow machines."""
+    monkeypatch.setattr(printer_module, "RETRY_S", (0.02,))
+    monkeypatch.setattr(printer_module, "LOOK_S", 0.05)
+    monkeypatch.setattr(printer_module, "FOLDER_S", 0.02)
+    monkeypatch.setattr(printer_module, "SETTLE_S", 0.02)
+    monkeypatch.setattr(printer_cable, "ASK_S", 3.0)
 
 
-@pytest.fixture
-def simulated() -> Cable:
-    from device.hardware.simulated_paper import SocketPrinter
-
-    def connect() -> "Escpos":
-        return SocketPrinter("TM-T20II", cable.write)
-
-    cable = Cable(connect, PrinterSettings())
-    return cable
-
-
-@pytest.fixture
-def network() -> Iterator[Cable]:
-    """A network printer's port on loopback."""
-    server = socket.create_server(("127.0.0.1", 0))
-    settings = PrinterSettings(
-        kind="network", host="127.0.0.1", port=server.getsockname()[1], deadline_s=2
-    )
-    cable = Cable(lambda: connect_to(settings), settings)
-
-    def take() -> None:
-        while True:
-            try:
-                client, _ = server.accept()
-            except OSError:
-                return
-            with client:
-                if cable.faults:
-                    cable.faults -= 1
-                    continue
-                while chunk := client.recv(65536):
-                    cable.arrived += chunk
-
-    thread = Thread(target=take)
-    thread.start()
-    yield cable
-    server.shutdown(socket.SHUT_RDWR)
-    server.close()
-    thread.join()
+@pytest.fixture(params=BENCHES)
+def bench(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bench]:
+    made = BENCHES[request.param](tmp_path)
+    if isinstance(made, UsbBench):
+        backend = made.backend
+        monkeypatch.setattr(usb.backend.libusb1, "get_backend", lambda *_: backend)
+    yield made
+    made.close()
 
 
-@pytest.fixture(params=["simulated", "network"])
-def cable(request: pytest.FixtureRequest) -> Cable:
-    return request.getfixturevalue(request.param)
+class Desk:
+    """A printer's driver, and what it told of its printer."""
+
+    def __init__(self, bench: Bench, **changes: object) -> None:
+        self.told: Told = []
+        self.settings = structs.replace(bench.settings, **changes)
+        self.driver = EscposPrinter(
+            self.settings,
+            bench.connect,
+            on_change=lambda state, waiting: self.told.append((state, waiting)),
+        )
+
+    @property
+    def state(self) -> PrinterState | None:
+        return self.told[-1][0] if self.told else None
+
+    def bytes_of(self, *slips: Slip) -> bytes:
+        return b"".join(compose(slip, self.settings) for slip in slips)
 
 
 @pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(printer_module, "RETRY_S", (0.01,))
+def desk(bench: Bench) -> Iterator[Desk]:
+    made = Desk(bench)
+    yield made
+    made.driver.close()
 
 
-def slip(text: str) -> Slip:
-    return Slip((Text(text),))
+@pytest.fixture
+def impatient(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """For printers that hang: nobody waits long for those."""
+    monkeypatch.setattr(printer_cable, "GRACE_S", 0.2)
+    made = Desk(bench, deadline_s=0.4)
+    yield made
+    bench.switch_off()
+    made.driver.close()
 
 
-def test_slips_arrive_whole_and_in_order(cable: Cable, until: Until) -> None:
-    printer = EscposPrinter(cable.settings, cable)
+def slip(text: str, kind: SlipKind = SlipKind.RECEIPT) -> Slip:
+    return Slip((Text(text),), kind)
+
+
+ONE, TWO = slip("receipt one"), slip("receipt two")
+
+
+def test_slips_arrive_whole_and_in_order(bench: Bench, desk: Desk, until: Until) -> None:
     slips = [slip(f"receipt {number}") for number in range(5)]
     for one in slips:
-        printer.print(one)
-    expected = b"".join(compose(one, cable.settings) for one in slips)
-    until(lambda: len(cable.arrived) == len(expected))
-    printer.close()
-    assert bytes(cable.arrived) == expected
+        desk.driver.print(one)
+    until(lambda: desk.driver.waiting == 0)
+    assert bytes(bench.arrived) == desk.bytes_of(*slips)
 
 
-def test_a_printer_that_was_away_prints_when_it_is_back(
-    simulated: Cable, soon: None, until: Until
+def test_the_till_is_told_how_the_printer_is(bench: Bench, desk: Desk, until: Until) -> None:
+    expected = {
+        "low": PrinterState.PAPER_LOW,
+        "out": PrinterState.NO_PAPER,
+        "open": PrinterState.COVER_OPEN,
+        "ok": PrinterState.OK,
+    }
+    for paper, state in expected.items():
+        bench.put(paper)  # type: ignore[arg-type]
+        until(lambda state=state: desk.state is state)  # type: ignore[misc]
+        assert desk.told[-1] == (state, 0)
+    bench.switch_off()
+    until(lambda: desk.state is PrinterState.AWAY)
+    assert desk.state is PrinterState.AWAY
+    bench.switch_on()
+    until(lambda: desk.state is PrinterState.OK)
+    assert desk.state is PrinterState.OK
+
+
+@pytest.mark.parametrize("trouble", ["out", "open", "off"])
+def test_late_receipts_are_copies_late_notices_are_not_and_late_questions_are_not_printed(
+    trouble: str, bench: Bench, desk: Desk, until: Until
 ) -> None:
-    simulated.faults = 3
-    printer = EscposPrinter(simulated.settings, simulated)
-    printer.print(slip("one"))
-    printer.print(slip("two"))
-    until(lambda: printer.waiting == 0)
-    printer.close()
-    assert simulated.connected == 4
-    assert bytes(simulated.arrived) == compose(slip("one"), simulated.settings) + compose(
-        slip("two"), simulated.settings
-    )
+    if trouble == "off":
+        bench.switch_off()
+    else:
+        bench.put("out" if trouble == "out" else "open")
+    until(lambda: desk.state is not None and desk.state.holds_slips_back)
+    notice = slip("shift report", SlipKind.NOTICE)
+    for each in (ONE, notice, slip("sign out?", SlipKind.QUESTION), TWO):
+        desk.driver.print(each)
+    until(lambda: bool(desk.told) and desk.told[-1][1] == 3)
+    assert bench.arrived == b""
+    if trouble == "off":
+        bench.switch_on()
+    else:
+        bench.put("ok")
+    until(lambda: desk.driver.waiting == 0)
+    assert bytes(bench.arrived) == desk.bytes_of(copy_of(ONE), notice, copy_of(TWO))
+    until(lambda: desk.told[-1] == (PrinterState.OK, 0))
+    assert desk.told[-1] == (PrinterState.OK, 0)
 
 
-def test_a_printer_that_was_never_there_holds_nobody_up(soon: None, until: Until) -> None:
-    asked = list[int]()
-
-    def connect() -> "Escpos":
-        asked.append(1)
-        raise OSError("no such device")
-
-    printer = EscposPrinter(PrinterSettings(), connect)
-    for number in range(QUEUE_MAX + 20):
-        printer.print(slip(f"receipt {number}"))
-    assert printer.waiting == QUEUE_MAX
-    until(lambda: len(asked) >= 2)
-    printer.close()
-    assert len(asked) >= 2
-
-
-def test_a_printer_that_hangs_holds_nobody_up(until: Until) -> None:
-    let_go, hangs = Event(), Event()
-
-    class Hanging:
-        def open(self) -> None: ...
-        def close(self) -> None: ...
-
-        def _raw(self, printed: bytes) -> None:
-            assert printed.startswith(b"\x1b@")
-            hangs.set()
-            let_go.wait(20)
-
-    printer = EscposPrinter(PrinterSettings(deadline_s=0.05), Hanging)  # type: ignore[arg-type]
-    printer.print(slip("one"))
-    assert hangs.wait(10)
-    printer.print(slip("two"))
-    assert printer.waiting == 2
-    printer.close()
-    let_go.set()
-    until(lambda: not printer._thread.is_alive())
-    assert not printer._thread.is_alive()
-
-
-def test_a_slip_that_cannot_be_composed_is_not_a_fault_of_the_till(
-    soon: None, simulated: Cable
+def test_a_printer_unplugged_within_a_slip_prints_it_again_as_a_copy(
+    bench: Bench, desk: Desk, until: Until
 ) -> None:
-    printer = EscposPrinter(PrinterSettings(profile="default"), simulated)
-    printer.print(slip("one"))
-    printer.close()
-    assert simulated.arrived == b""
+    until(lambda: desk.state is PrinterState.OK)
+    bench.break_after(7)
+    desk.driver.print(ONE)
+    until(lambda: desk.state is PrinterState.AWAY)
+    assert desk.driver.waiting == 1
+    bench.switch_on()
+    until(lambda: desk.driver.waiting == 0)
+    assert bytes(bench.arrived).endswith(desk.bytes_of(copy_of(ONE)))
+    assert bytes(bench.arrived).count(b"receipt one") <= 2
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("usb", ("Usb", (0x04B8, 0x0E15), {"timeout": 5000, "profile": "TM-T20II"})),
-        ("serial", ("Serial", ("/dev/serial0", 38_400), {"timeout": 5.0, "profile": "TM-T20II"})),
-    ],
-)
-def test_a_cable_is_opened_with_a_deadline(
-    kind: str, expected: object, monkeypatch: pytest.MonkeyPatch
+def test_paper_that_ends_within_a_slip_brings_a_copy_on_the_next_roll(
+    bench: Bench, desk: Desk, until: Until
 ) -> None:
-    load_escpos()
-    import escpos.printer
-
-    opened = list[tuple[object, ...]]()
-
-    def recorder(name: str) -> Callable[..., None]:
-        def record(*at: object, **how: object) -> None:
-            opened.append((name, at, how))
-
-        return record
-
-    for name in ("Usb", "Serial"):
-        monkeypatch.setattr(escpos.printer, name, recorder(name))
-    connect_to(PrinterSettings(kind="usb" if kind == "usb" else "serial"))
-    assert opened == [expected]
+    until(lambda: desk.state is PrinterState.OK)
+    bench.run_out_after(10)
+    desk.driver.print(ONE)
+    until(lambda: desk.state is PrinterState.NO_PAPER)
+    assert desk.told[-1] == (PrinterState.NO_PAPER, 1)
+    bench.put("ok")
+    until(lambda: desk.driver.waiting == 0)
+    assert bytes(bench.arrived) == desk.bytes_of(ONE, copy_of(ONE))
 
 
-def test_without_a_printer_slips_are_let_go() -> None:
-    printer = NoPrinter()
-    printer.print(slip("one"))
+def test_a_power_cycle_that_nobody_noticed_costs_no_slip_and_makes_no_copy(
+    bench: Bench, desk: Desk, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(printer_module, "LOOK_S", 60.0)
+    desk.driver.print(ONE)
+    until(lambda: desk.driver.waiting == 0)
+    bench.switch_off()
+    bench.switch_on()
+    desk.driver.print(TWO)
+    until(lambda: desk.driver.waiting == 0)
+    assert bytes(bench.arrived) == desk.bytes_of(ONE, TWO)
+
+
+def test_a_printer_that_hangs_holds_nobody_up_and_prints_after_a_power_cycle(
+    bench: Bench, impatient: Desk, until: Until
+) -> None:
+    impatient.driver.print(ONE)
+    until(lambda: impatient.driver.waiting == 0)
+    bench.put("hung")
+    impatient.driver.print(TWO)
+    until(lambda: impatient.state is PrinterState.AWAY)
+    assert impatient.told[-1] == (PrinterState.AWAY, 1)
+    bench.switch_off()
+    bench.switch_on()
+    until(lambda: impatient.driver.waiting == 0)
+    assert bytes(bench.arrived).startswith(impatient.bytes_of(ONE))
+    assert bytes(bench.arrived).endswith(impatient.bytes_of(copy_of(TWO)))
+
+
+def test_a_printer_that_never_answers_prints_all_the_same(
+    bench: Bench, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(printer_cable, "ASK_S", 0.02)
+    bench.put("silent")
+    desk = Desk(bench)
+    slips = [slip(f"receipt {number}") for number in range(5)]
+    for one in slips:
+        desk.driver.print(one)
+    until(lambda: desk.driver.waiting == 0)
+    desk.driver.close()
+    until(lambda: bytes(bench.arrived) == desk.bytes_of(*slips))
+    assert bytes(bench.arrived) == desk.bytes_of(*slips)
+    assert {state for state, _ in desk.told} == {PrinterState.OK}
+
+
+def test_a_printer_that_must_answer_and_does_not_is_away(
+    bench: Bench, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(printer_cable, "GRACE_S", 0.2)
+    bench.put("silent")
+    desk = Desk(bench, answers="always", deadline_s=0.1)
+    desk.driver.print(ONE)
+    until(lambda: desk.told[-1:] == [(PrinterState.AWAY, 1)])
+    desk.driver.close()
+    assert (bytes(bench.arrived), desk.driver.waiting) == (b"", 1)
+
+
+def test_a_printer_that_must_not_be_asked_is_not(bench: Bench, until: Until) -> None:
+    bench.put("silent")
+    desk = Desk(bench, answers="never")
+    desk.driver.print(ONE)
+    until(lambda: bytes(bench.arrived) == desk.bytes_of(ONE))
+    desk.driver.close()
+    assert bytes(bench.arrived) == desk.bytes_of(ONE)
+
+
+def test_without_a_printer_slips_are_let_go_and_the_till_knows_why() -> None:
+    told: Told = []
+    printer = NoPrinter(lambda state, waiting: told.append((state, waiting)))
+    printer.print(ONE)
     printer.close()
+    assert told == [(PrinterState.NONE, 0)]
     with pytest.raises(ValueError, match="no printer"):
         connect_to(PrinterSettings(kind="none"))
