@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Any
 
+    from numpy.typing import NDArray
     from PIL.Image import Image
     from typing_extensions import Buffer
+
+    # numpy's arrays are buffers, though its types say so from Python 3.12 on alone.
+    Picture = Buffer | NDArray[Any]
 
 ZBAR_PIXELS_MAX: Final = 500_000
 """zbar takes 50 to 80 ms for 1280 x 720, and a frame may not: a larger one is halved for it."""
@@ -28,18 +33,18 @@ class Reading:
     decoder: str
 
 
-Read = Callable[["Buffer", int], Reading | None]
+Read = Callable[["Picture", int], Reading | None]
 """Given a picture and the frame's number."""
 
 
-def read_qr(grey: "Buffer", turn: int = 0) -> Reading | None:
+def read_qr(grey: "Picture", turn: int = 0) -> Reading | None:
     """The QR code in a (height, width) grey picture, if one can be read.
 
     zxing-cpp first; on a miss one more treatment, another each `turn` (the frame's number): all of
     them would take longer than the next frame, which is as good. Where zxing-cpp has no wheel,
     zbar alone rotates its own. Raises ValueError for anything but bytes in two dimensions.
     """
-    view = memoryview(grey)
+    view = memoryview(cast("Buffer", grey))
     if view.ndim != 2 or view.format != "B" or view.nbytes == 0 or not view.c_contiguous:
         raise ValueError(f"not a grey picture: {view.format} {view.shape}")
     if _zxing() is None:

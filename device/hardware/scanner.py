@@ -202,9 +202,12 @@ class Scanner:
             case Ready():
                 return True
             case Faulted(has_frame=has_frame, what=what):
+                health = self._health
                 with self._lock:
                     self._note(
-                        faults=self._health.faults + 1, frames=self._health.frames + has_frame
+                        faults=health.faults + 1,
+                        frames=health.frames + has_frame,
+                        last_frame_at=now if has_frame else health.last_frame_at,
                     )
                 last, logged_at = self._logged
                 if what != last or now - logged_at > FAULT_LOG_S:

@@ -157,14 +157,15 @@ def test_a_scene_stays_before_the_camera_and_is_read_by_the_real_scanner(
     appliance.hardware.scanner.look(True)
     client.send(scene(phone("123456", np.random.default_rng(1))))
     captured_at = client.next("captured_at")["captured_at"]
-    until(lambda: bool(appliance.qrs) and appliance.hardware.scanner.frames > 8)
+    until(lambda: bool(appliance.qrs) and appliance.hardware.scanner.health().frames > 8)
     assert appliance.qrs == ["123456"]
-    assert appliance.hardware.scanner.last_frame_at is not None
-    assert appliance.hardware.scanner.last_frame_at > captured_at
+    last_frame_at = appliance.hardware.scanner.health().last_frame_at
+    assert last_frame_at is not None
+    assert last_frame_at > captured_at
     client.send({"scene": None})
-    misses = appliance.hardware.scanner.misses
-    until(lambda: appliance.hardware.scanner.misses > misses + 2)
-    assert appliance.hardware.scanner.misses > misses + 2
+    misses = appliance.hardware.scanner.health().misses
+    until(lambda: appliance.hardware.scanner.health().misses > misses + 2)
+    assert appliance.hardware.scanner.health().misses > misses + 2
 
 
 def test_the_bytes_of_a_slip_arrive_in_one_piece(appliance: Appliance, connect: Clients) -> None:
