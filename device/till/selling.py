@@ -178,7 +178,7 @@ def open_sale(
     )
     refused = None if is_online(till) else refuse_to_open(till, sale, now)
     if refused is not None:
-        return decline(till, now.monotonic_s, refused.value)
+        return decline(till, now.monotonic_s, refused.value, then=then)
     if scanned is not None:
         till, effects = _ask_to_deduct(till, sale, scanned, now)
         return till, (Journal((sale,)), *effects)
@@ -198,7 +198,7 @@ def _ask_to_deduct(till: Till, sale: SaleOpened, scanned: ScannedFirst, now: Now
         scanned_s=scanned.scanned_s,
     )
     till = be_done_with(till, scanned.text, scanned.payer_id, now.monotonic_s)
-    if not till.link.is_up:
+    if till.alone_until and not till.link.is_up:
         then = Scanning(sale, now.monotonic_s + SCAN_WAIT_S)
         return decide_at_once(till, then, scanned.text, scanned.scanned_s, now)
     # The request goes out first: lamp and buzzer have time while it travels.
