@@ -4,14 +4,12 @@ Reads the commands python-escpos emits for our slips (Epson's ESC/POS reference)
 error, since a real printer would have done something nobody looked at.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, assert_never
 
 import segno
 from PIL import Image, ImageDraw, ImageFont
-
-WIDTH_DOTS: Final = 576
-"""The printable width of 80 mm paper at 203 dpi."""
 
 CELL: Final = (12, 24)
 """Dots of a character in font A."""
@@ -31,6 +29,14 @@ _CODE_PAGES: Final = {
 }  # fmt: skip
 """`ESC t n` on Epson's printers, where Python has the encoding."""
 
+_ZJIANG_PAGES: Final = {
+    0: "cp437", 1: "cp932", 2: "cp850", 3: "cp860", 4: "cp863", 5: "cp865", 16: "cp1252",
+    17: "cp866", 18: "cp852", 19: "cp858", 25: "cp1257", 27: "cp1258", 28: "cp864", 32: "cp1255",
+    60: "cp855", 61: "cp857", 62: "cp862", 64: "cp737", 66: "cp869", 71: "cp1252", 72: "cp1250",
+    73: "cp1251", 90: "cp1253", 91: "cp1254", 92: "cp1256", 93: "cp720", 95: "cp775",
+}  # fmt: skip
+"""The same on the printers that most nameless 58 mm ones are made after."""
+
 _VIETNAMESE: Final = (
     " " * 40
     + "ăâêôơưđ      àảãáạ ằẳẵắ       ặầẩẫấậè ẻẽéẹềểễếệìỉ   ĩíịò ỏõóọồổỗốộờởỡớợù ủũúụừửữứựỳỷỹýỵ "
@@ -46,6 +52,23 @@ _FONTS: Final = ("DejaVuSansMono.ttf", "LiberationMono-Regular.ttf", "NotoSansMo
 _BOLD_FONTS: Final = ("DejaVuSansMono-Bold.ttf", "LiberationMono-Bold.ttf")
 
 Alignment = Literal["left", "center", "right"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A printer: how wide it prints, in dots of an eighth of a millimetre, and its code pages."""
+
+    width_dots: int
+    code_pages: Mapping[int, str]
+
+    @property
+    def columns(self) -> int:
+        return self.width_dots // CELL[0]
+
+
+EPSON_80: Final = Model(576, _CODE_PAGES)
+GENERIC_58: Final = Model(384, _ZJIANG_PAGES)
+SEIKO_58: Final = Model(432, _CODE_PAGES)
 
 
 class UnknownCommandError(ValueError):
@@ -107,16 +130,16 @@ class _Style:
     code_page: int = 0
 
 
-def read_paper(printed: bytes) -> tuple[Mark, ...]:
+def read_paper(printed: bytes, model: Model = EPSON_80) -> tuple[Mark, ...]:
     """What the bytes put on paper, from top to bottom. Raises UnknownCommandError."""
-    return _Reader(printed).read()
+    return _Reader(printed, model).read()
 
 
-def plain(printed: bytes) -> str:
+def plain(printed: bytes, model: Model = EPSON_80) -> str:
     """The words of a slip as text, for a terminal: QR codes and pictures as a note in brackets."""
     lines: list[str] = []
-    columns = WIDTH_DOTS // CELL[0]
-    for mark in read_paper(printed):
+    columns = model.columns
+    for mark in read_paper(printed, model):
         match mark:
             case Words(text, alignment, _, width, _):
                 room = columns // width
@@ -140,11 +163,11 @@ def plain(printed: bytes) -> str:
     return "\n".join(lines)
 
 
-def render(printed: bytes, width_dots: int = WIDTH_DOTS) -> Image.Image:
+def render(printed: bytes, model: Model = EPSON_80) -> Image.Image:
     """A picture of the paper, one pixel a dot, for a person to look at."""
-    pieces = [_draw(mark, width_dots) for mark in read_paper(printed)]
+    pieces = [_draw(mark, model.width_dots) for mark in read_paper(printed, model)]
     height = sum(piece.height for piece in pieces)
-    paper = Image.new("L", (width_dots + 2 * MARGIN, height + 2 * MARGIN), 252)
+    paper = Image.new("L", (model.width_dots + 2 * MARGIN, height + 2 * MARGIN), 252)
     top = MARGIN
     for piece in pieces:
         paper.paste(piece, (MARGIN, top))
@@ -153,8 +176,9 @@ def render(printed: bytes, width_dots: int = WIDTH_DOTS) -> Image.Image:
 
 
 class _Reader:
-    def __init__(self, printed: bytes) -> None:
+    def __init__(self, printed: bytes, model: Model) -> None:
         self._bytes = printed
+        self._pages = model.code_pages
         self._at = 0
         self._style = _Style()
         self._line = ""
@@ -178,7 +202,7 @@ class _Reader:
                 case _:
                     if not self._line:
                         self._line_style = self._style
-                    self._line += _letter(byte, self._style.code_page)
+                    self._line += _letter(byte, self._style.code_page, self._pages)
         if self._line:
             self._end_line()
         return tuple(self._marks)
@@ -224,7 +248,7 @@ class _Reader:
                 self._style = replace(self._style, alignment=_ALIGNMENTS[at])
             case b"t":
                 page = self._number(1)
-                if page not in _CODE_PAGES and page not in _TABLES:
+                if page not in self._pages and page not in _TABLES:
                     raise UnknownCommandError(f"code page {page}")
                 self._style = replace(self._style, code_page=page)
             case b"d":
@@ -268,16 +292,29 @@ class _Reader:
                 raise UnknownCommandError(f"GS ( k {order[:2]!r}")
 
 
-def _letter(byte: int, code_page: int) -> str:
-    if code_page in _TABLES and byte >= 128:
+def _letter(byte: int, code_page: int, pages: Mapping[int, str]) -> str:
+    if code_page in _TABLES and code_page not in pages and byte >= 128:
         return _TABLES[code_page][byte - 128]
-    return bytes([byte]).decode(_CODE_PAGES.get(code_page, "ascii"), errors="replace")
+    return bytes([byte]).decode(pages.get(code_page, "ascii"), errors="replace")
 
 
 def _draw(mark: Mark, width_dots: int) -> Image.Image:
     match mark:
         case Words(text, alignment, bold, wide, high):
-            return _placed(_words(text, bold=bold, wide=wide, high=high), width_dots, alignment)
+            # Characters that do not fit go on in the next line, as they do on a printer.
+            room = max(1, width_dots // (CELL[0] * wide))
+            rows = [
+                _placed(
+                    _words(text[at : at + room], bold=bold, wide=wide, high=high),
+                    width_dots,
+                    alignment,
+                )
+                for at in range(0, len(text), room)
+            ]
+            line = Image.new("L", (width_dots, sum(row.height for row in rows)), 255)
+            for at, row in enumerate(rows):
+                line.paste(row, (0, at * row.height))
+            return line
         case Picture(width, height, dots, alignment):
             picture = Image.frombytes("1", (width, height), bytes(255 - byte for byte in dots))
             return _placed(picture.convert("L"), width_dots, alignment)

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import usb.core
-from usb.backend import IBackend
 
 from device.hardware.printer_line import Line, connect_to
 from device.hardware.printer_status import OFFLINE_CAUSE, PAPER, PRINTER
@@ -301,8 +300,11 @@ class UsbBench(Bench):
             raise usb.core.USBError("no such device", errno=errno.ENODEV)
 
 
-class _Bus(IBackend):
+class _Bus:
     """What pyusb asks of libusb (usb.backend.IBackend), for one bulk printer."""
+
+    # Looked up and never called: the printer's endpoints are bulk.
+    intr_write = intr_read = iso_write = iso_read = None
 
     def __init__(self, bench: UsbBench) -> None:
         self._bench = bench

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device.hardware.escpos_bytes import compose, load_escpos, printable
 from device.hardware.decoding import read_qr
+from device.hardware.escpos_bytes import compose, load_escpos
 from device.hardware.settings import PrinterSettings
 from device.till.receipt import Columns, Qr, Rule, Slip, Text
 from venue.paper import Cut, Words, plain, read_paper, render
@@ -98,12 +98,6 @@ def test_a_name_cannot_command_the_printer() -> None:
 def test_whatever_a_name_holds_only_known_commands_are_printed(left: str, right: str) -> None:
     slip = Slip((Text(left, large=True), Columns(left, right), Text(right, centred=True)))
     assert read_paper(compose(slip, WIDE))[-1] == Cut()
-
-
-@given(st.text())
-def test_printable_text_is_ink_on_one_line(text: str) -> None:
-    assert printable(text) == printable(printable(text))
-    assert all(char == " " or char.isprintable() for char in printable(text))
 
 
 def test_a_profile_without_a_paper_width_is_refused() -> None:

@@ -37,8 +37,8 @@ def bench(
 ) -> Iterator[Bench]:
     made = BENCHES[request.param](tmp_path)
     if isinstance(made, UsbBench):
-        backend = made.backend
-        monkeypatch.setattr(usb.backend.libusb1, "get_backend", lambda *_: backend)
+        bus = made.backend
+        monkeypatch.setattr(usb.backend.libusb1, "get_backend", lambda: bus)
     yield made
     made.close()
 
