@@ -75,6 +75,38 @@ def status(
     raise typer.Exit(0 if said.is_sound else 1)
 
 
+@app.command()
+def reset(
+    config: Config = None,
+    state: State = None,
+    keep_identity: Annotated[
+        bool, typer.Option("--keep-identity", help="Begin a new journal, and stay who it is.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase who this appliance is, and set its journal aside; nothing of the journal is deleted.
+
+    Refused, with exit code 1, while the cloud has not answered for everything that was sold,
+    cancelled, given back or signed out here, and while the appliance runs.
+    """
+    from device.reset import Done
+    from device.reset import reset as reset_appliance
+
+    settings = _settings(config, state)
+    what = "journal" if keep_identity else "identity and journal"
+    if not yes and not typer.confirm(f"Reset the {what} in {settings.state.path}?"):
+        raise typer.Exit(1)
+    try:
+        ended = reset_appliance(settings, keep_identity=keep_identity)
+    except OSError as error:
+        typer.echo(f"railtix-pos: {error}", err=True)
+        raise typer.Exit(1) from error
+    is_done = isinstance(ended, Done)
+    for line in ended.lines:
+        typer.echo(line, err=not is_done)
+    raise typer.Exit(0 if is_done else 1)
+
+
 def main() -> None:
     app()
 
