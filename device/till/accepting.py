@@ -62,14 +62,14 @@ def accept(till: Till, sale: SaleOpened, text: str, scanned_s: float, now: Now) 
     The code is judged as of the moment it was before the camera. The upload follows once the light
     is on: what nobody saw is never under way.
     """
-    grounds = _grounds(till, now)
-    if grounds is None or till.terms is None:
+    terms, grounds = till.terms, _grounds(till, now)
+    if grounds is None or terms is None:
         return OfflineRefusal.SESSION_OVER
     scanned_at_ms = now.wall_ms - round((now.monotonic_s - scanned_s) * 1000)
     jws = read(text)
     if isinstance(jws, QrRefusal):
         return jws
-    verdict = may_accept(grounds, sale, _check(till, till.terms, jws), scanned_at_ms)
+    verdict = may_accept(grounds, sale, _check(till, terms, jws), scanned_at_ms)
     if not isinstance(verdict, Accepted):
         return verdict
     accepted = SaleAcceptedOffline(
@@ -90,7 +90,7 @@ def accept(till: Till, sale: SaleOpened, text: str, scanned_s: float, now: Now) 
         MakeSound(Sound.APPROVED_OFFLINE),
         Look(False),
         AccountForSale(sale.key, sale.correlation_id, "accepted offline"),
-        Print(offline_receipt_of(sale, accepted.accepted_at_ms, till.terms)),
+        Print(offline_receipt_of(sale, accepted.accepted_at_ms, terms)),
         Journal((LightShown(sale.key),)),
     )
 

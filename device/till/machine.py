@@ -127,6 +127,7 @@ from protocol.wallet_qr import QrRefusal
 
 def step(till: Till, event: Event, now: Now) -> Step:
     """What follows from one event: the till afterwards, and what is to be done, in order."""
+    at_first = till
     till = replace(till, anchor=anchor_in(till.anchor, now))
     now = believed(now, till.anchor)
     till, ended = _leave_if_over(with_leave(till, now), now)
@@ -138,7 +139,7 @@ def step(till: Till, event: Event, now: Now) -> Step:
         if isinstance(effect, Journal):
             till = replace(till, record=fold(till.record, effect.entries))
     till = with_leave(till, now)
-    return till, (*effects, *_light_after(before, till, effects))
+    return till, (*effects, *_light_after(at_first, till, effects))
 
 
 def _light_after(before: Till, till: Till, effects: Effects) -> Effects:
