@@ -133,8 +133,13 @@ def shift_slip(report: ShiftReport, terms: Terms, initials: str, at_ms: int) -> 
     )
 
 
-def own_shift_slip(shift: Shift, terms: Terms, initials: str, at_ms: int) -> Slip:
-    """The same in the till's own figures, which know nothing of cancels and refunds elsewhere."""
+def own_shift_slip(
+    shift: Shift, terms: Terms, initials: str, at_ms: int, *, is_leaving: bool
+) -> Slip:
+    """The same in the till's own figures, which know nothing of refunds made elsewhere.
+
+    `is_leaving`: it is still to be said whether the session ends.
+    """
     policy = terms.policy
 
     def spelled(cents: int) -> str:
@@ -156,7 +161,7 @@ def own_shift_slip(shift: Shift, terms: Terms, initials: str, at_ms: int) -> Sli
             Columns(f"Refunds: {shift.refunds}", spelled(-shift.refunds_in_cents)),
             Columns("Net", spelled(shift.net_in_cents), bold=True),
             *_with_rule(products),
-            Text(_SIGN_OUT),
+            *((Text(_SIGN_OUT),) if is_leaving else ()),
         )
     )
 

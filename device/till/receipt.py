@@ -247,17 +247,6 @@ def handed_over_slip(sale: SaleOpened, approval: Approved | None, terms: Terms |
     )
 
 
-def sign_out_slip(terms: Terms, initials: str) -> Slip:
-    return Slip(
-        (
-            *heading(terms),
-            Text(f"Sign out {initials}?", bold=True, large=True, centred=True),
-            Text("Press # within 10 seconds to sign out. Any other key goes on selling."),
-        ),
-        SlipKind.QUESTION,
-    )
-
-
 def journal_fault_slip() -> Slip:
     """The appliance cannot remember, so it must not sell."""
     return Slip(

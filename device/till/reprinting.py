@@ -10,7 +10,7 @@ from device.till.receipt import copy_of_own, copy_of_told
 from device.till.resting import Step, is_online, rest
 from device.till.shift import OwnWord
 from device.till.signals import Sound
-from device.till.states import Inquiring, LastReceiptOf, Till
+from device.till.states import Inquiring, LastReceiptOf, LeaveAsked, Till
 from protocol.messages import Declined, LastReceipt, Reason
 
 
@@ -63,7 +63,13 @@ def print_own(till: Till, event: OwnRecalled, now: Now) -> Step:
     assert till.terms is not None, "it was asked for by somebody who was signed in"
     match event.what, event.last_sale:
         case OwnWord.SHIFT, _:
-            slip = own_shift_slip(event.shift, till.terms, event.initials, now.wall_ms)
+            slip = own_shift_slip(
+                event.shift,
+                till.terms,
+                event.initials,
+                now.wall_ms,
+                is_leaving=isinstance(till.phase, LeaveAsked),
+            )
         case OwnWord.LAST_RECEIPT, None:
             slip = no_receipt_slip(till.terms, now.wall_ms)
         case OwnWord.LAST_RECEIPT, last:

@@ -8,7 +8,7 @@ from device.till.effects import Effects, Journal, MakeSound, Note
 from device.till.events import Now, QrSeen, ReplyArrived
 from device.till.inquiring import SESSION_IS_OVER, end_session
 from device.till.outbox import ask, hear, ignored
-from device.till.resting import Step, ask_for_fresh_code, decline, is_online
+from device.till.resting import Step, ask_for_fresh_code, decline, is_online, watch
 from device.till.signals import Sound
 from device.till.states import (
     KeyingAmount,
@@ -17,7 +17,13 @@ from device.till.states import (
     ScannedFirst,
     Till,
 )
-from device.till.viewing import be_done_with, is_in_view, note_view, welcome_again
+from device.till.viewing import (
+    be_done_with,
+    is_in_view,
+    note_view,
+    still_in_view,
+    welcome_again,
+)
 from protocol.messages import BalanceShown, Declined, Reason
 from protocol.wallet_qr import QrRefusal, check_signature, peek, read
 
@@ -91,7 +97,7 @@ def see_wallet_first(till: Till, phase: BeforeASale, event: QrSeen, now: Now) ->
         )
         is_younger = event.text != pending.text and not is_known
         scanned = younger if is_younger else pending
-        return replace(till, phase=replace(phase, scanned=scanned)), ()
+        return still_in_view(till, replace(phase, scanned=scanned))
     if is_known:
         return till, ()
     if not isinstance(wallet, WalletQr):
@@ -154,14 +160,14 @@ def _take(till: Till, phase: BeforeASale, text: str, wallet: WalletQr, now: Now)
     assert till.terms is not None, "somebody is signed in, so there is a policy"
     scanned = scanned_now(text, wallet, now)
     beep = MakeSound(Sound.SCANNED)
-    if not is_online(till):
-        return replace(till, phase=replace(phase, scanned=scanned)), (beep,)
-    scanned = replace(scanned, key=now.fresh_key)
+    timeout_ms = till.terms.policy.reply_timeout_ms
     question = AskForBalance(now.fresh_key, till.session.session_id, wallet.jws)
-    return replace(till, phase=replace(phase, scanned=scanned)), (
-        ask(question, till.terms.policy.reply_timeout_ms),
-        beep,
-    )
+    asked: Effects = ()
+    if is_online(till):
+        scanned = replace(scanned, key=now.fresh_key)
+        asked = (ask(question, timeout_ms),)
+    till, effects = watch(till, replace(phase, scanned=scanned), now.wall_ms)
+    return till, (*asked, *effects, beep)
 
 
 def _refuse(till: Till, phase: BeforeASale, refusal: str, now: Now) -> Step:

@@ -1,5 +1,6 @@
 """A till on a stage: its effects are done in memory, and the time is what the test says."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC
 from functools import cache
@@ -102,9 +103,10 @@ def a_wallet_qr(
     key: ec.EllipticCurvePrivateKey = WALLET_KEY,
     kid: str = "w1",
     issued_s: int = EPOCH_MS // 1000,
+    payer: str = "payerpayer1",
 ) -> str:
     token = WalletToken(
-        sub="payerpayer1",
+        sub=payer,
         jti=f"token-{number:06d}",
         nonce="noncenonce1",
         iat=issued_s,
@@ -173,6 +175,8 @@ class Stage:
     recalls: int = 0
     resend: Resend | None = None
     """What the cloud asks for in its answers to heartbeats."""
+    after_print: Callable[[], None] | None = None
+    """Something that goes wrong once a slip was printed."""
     policy: Policy | None = None
     """What the journaled policy says when it is opened again."""
     session: SignedIn | None = None
@@ -331,6 +335,8 @@ class Stage:
                 self.sounds.append(sound)
             case do.Print(slip=slip):
                 self.slips.append(slip)
+                if self.after_print is not None:
+                    self.after_print()
             case do.Look(looking=looking):
                 self.is_looking = looking
             case do.AccountForSale():

@@ -12,7 +12,6 @@ from device.till.receipt import (
     declined_for_funds_slip,
     handed_over_slip,
     receipt_of,
-    sign_out_slip,
     spell,
 )
 from device.till.terms import Terms, terms_of
@@ -80,11 +79,6 @@ def test_the_question_after_a_power_cut_tells_the_sale_and_the_two_answers(
     assert ("Total", "5.00 EUR") in columns(slip)
     assert [text[0] for text in texts[-2:]] == ["#", "*"]
     assert ("Summer Fair" in texts) == (given is not None)
-
-
-def test_the_sign_out_slip_names_who_leaves() -> None:
-    slip = sign_out_slip(terms(), "AL")
-    assert any("AL" in line.text for line in slip.lines if isinstance(line, Text))
 
 
 @pytest.mark.parametrize(

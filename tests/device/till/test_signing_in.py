@@ -232,8 +232,8 @@ def test_d_held_and_the_hash_key_sign_out_and_tell_the_cloud_until_it_answers() 
     stage = ready()
     stage.hold("D")
     assert isinstance(stage.till.phase, LeaveAsked)
-    assert "Sign out AL?" in stage.texts()
     stage.press("#")
+    assert "Shift of AL" in stage.texts()
     sent = stage.sent[-1]
     assert stage.till.phase == NobodySignedIn()
     assert stage.journal[-1] == SessionEnded("session-0123456789", sent.content.key)
@@ -264,6 +264,8 @@ def test_any_other_key_goes_on_selling() -> None:
 def test_a_sign_out_nobody_confirms_is_none() -> None:
     stage = ready()
     stage.hold("D")
+    stage.wait(4.0)
+    assert "Shift of AL" in stage.texts()
     stage.wait(10.5)
     assert stage.till.phase == Ready()
 
