@@ -26,6 +26,7 @@ from device.hardware.reports import (
     send,
 )
 from device.hardware.settings import CameraSettings
+from device.hardware.sharpness import EVERY_FRAMES, sharpness_of
 from device.hardware.simulated_camera import SimulatedCamera
 
 FAULT_PAUSE_S: Final = 0.1
@@ -114,12 +115,14 @@ def _serve(line: socket.socket, camera: Camera, read: Read) -> None:
         frames += 1
         try:
             reading = read(frame.grey, frames)
+            decoded_at = monotonic()
+            sharpness = sharpness_of(frame.grey) if frames % EVERY_FRAMES == 1 else None
         except Exception as error:  # noqa: BLE001 -- a poisonous frame costs itself
             # Its words might be a customer's code.
             send(line, Faulted(has_frame=True, what=type(error).__name__[:FAULT_MAX]))
             continue
         text = None if reading is None else _sendable(reading.text)
-        send(line, Looked(look.number, frame.captured_at, monotonic(), text))
+        send(line, Looked(look.number, frame.captured_at, decoded_at, text, sharpness))
 
 
 def _newest_look(line: socket.socket, last: Look) -> Look | None:

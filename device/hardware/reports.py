@@ -34,6 +34,8 @@ class Looked(
     captured_at: float
     decoded_at: float
     text: Annotated[str, msgspec.Meta(max_length=TEXT_MAX)] | None
+    sharpness: Annotated[float, msgspec.Meta(ge=0, le=255)] | None = None
+    """Of now and then a frame; see device.hardware.sharpness."""
 
 
 class Faulted(

@@ -60,6 +60,8 @@ class ScannerHealth:
     looking_since: float | None = None
     reader_pid: int | None = None
     """The reading process; None while there is none."""
+    sharpness: float | None = None
+    """Of a frame of the last half second: higher is sharper."""
 
 
 class Ending(StrEnum):
@@ -231,6 +233,8 @@ class Scanner:
                 misses=self._health.misses + (looked.text is None),
                 last_frame_at=looked.captured_at,
             )
+            if looked.sharpness is not None:
+                self._note(sharpness=looked.sharpness)
             if looked.number != self._look.number or not self._look.is_looking:
                 return  # this frame is from before the switch
             text = looked.text
