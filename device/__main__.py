@@ -76,6 +76,33 @@ def status(
 
 
 @app.command()
+def receipts(
+    config: Config = None,
+    state: State = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Let them go, unprinted.")] = False,
+) -> None:
+    """Say which slips wait for the printer, oldest first; with `--drop` they wait no longer.
+
+    Also while the appliance runs: it misses those that are gone within some seconds. No sale hangs
+    on any of them, and key D prints the last receipt again.
+    """
+    from device.hardware.spool import drop as drop_slip
+    from device.hardware.spool import folder_of, look, spell
+
+    folder = folder_of(_settings(config, state).state.path)
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        typer.echo(f"railtix-pos: {folder} may not be read by this user", err=True)
+        raise typer.Exit(1)
+    waiting = look(folder.parent)
+    for each in waiting:
+        typer.echo(spell(each))
+    dropped = sum(drop_slip(each.path) for each in waiting) if drop else 0
+    what = "slip waits" if len(waiting) == 1 else "slips wait"
+    typer.echo(f"{dropped} dropped" if drop else f"{len(waiting)} {what} for the printer")
+    raise typer.Exit(1 if drop and dropped < len(waiting) else 0)
+
+
+@app.command()
 def reset(
     config: Config = None,
     state: State = None,

@@ -5,16 +5,17 @@ light. A file that a power cut left damaged is removed.
 """
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, assert_never
 
 import msgspec
 import structlog
 
-from device.till.receipt import Columns, Line, Qr, Rule, Slip, SlipKind, Text
+from device.hardware.letters import printable
+from device.till.receipt import Columns, Line, Qr, Rule, Slip, SlipKind, Text, words_of
 
 FOLDER: Final = "slips"
 SUFFIX: Final = ".slip"
@@ -66,7 +67,7 @@ class Spool:
     """The folder of one appliance. Its files are numbered in the order of the slips."""
 
     def __init__(self, state: Path) -> None:
-        self.folder = state / FOLDER
+        self.folder = folder_of(state)
         self._next = 1 + max((_number(path) for path in _files(self.folder)), default=0)
         self._is_refused = False
 
@@ -105,9 +106,13 @@ class Spool:
         return tuple(found)
 
 
+def folder_of(state: Path) -> Path:
+    return state / FOLDER
+
+
 def look(state: Path) -> tuple[Waiting, ...]:
     """The slips that wait, oldest first; reads only, also while the appliance runs."""
-    read = (_read(path) for path in _files(state / FOLDER))
+    read = (_read(path) for path in _files(folder_of(state)))
     return tuple(each for each in read if each is not None)
 
 
@@ -120,20 +125,13 @@ def drop(path: Path) -> bool:
     return True
 
 
-def told(slip: Slip) -> Iterator[str]:
-    """The slip's lines for a terminal."""
-    for line in slip.lines:
-        match line:
-            case Text(text):
-                yield text
-            case Columns(left, right):
-                yield f"{left}  {right}"
-            case Qr(_, caption):
-                yield f"[QR] {caption}"
-            case Rule():
-                yield "-" * 8
-            case _:
-                assert_never(line)
+def spell(waiting: Waiting) -> str:
+    """A slip for a terminal: when it came, what it is worth late, and its words."""
+    at = datetime.fromtimestamp(waiting.since, UTC)
+    words = " | ".join(
+        printable("  ".join(words_of(line))) for line in waiting.slip.lines if words_of(line)
+    )
+    return f"{waiting.path.stem}  {at:%Y-%m-%d %H:%M:%S} UTC  {waiting.slip.kind}  {words}"
 
 
 def _files(folder: Path) -> list[Path]:
