@@ -1,24 +1,28 @@
 """An appliance's power: cut at a chosen flush, with what was never flushed kept or lost."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from device.chain import FILE_NAME
 from device.journal import look_at
 from device.till.entries import SaleAbandoned, SaleAnswered, SaleCancelled, SaleOpened
 from protocol.messages import Approved
 from tests.journeys.bar import WITHIN_S, Bar, Guest, Watch, eventually
-from tests.journeys.strace import Call, Traced, killing
+from tests.journeys.strace import Attached, Call, Traced, killing
 from venue.edge import EdgeError
 from venue.lights import Light
 from venue.paper import plain
 
 WAL_NAME: Final = f"{FILE_NAME}-wal"
+ENOUGH: Final = 500
+
+
+def nothing(_bar: Bar, _guest: Guest) -> None:
+    """Everything is as it has to be."""
 
 
 class Disk(StrEnum):
@@ -29,74 +33,15 @@ class Disk(StrEnum):
 
 
 @dataclass(frozen=True)
-class Point:
-    """One system call of the journal's thread, by strace's count."""
+class Scene:
+    """Something staff do, small enough to be played once for every flush in it."""
 
     name: str
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.number}"
-
-
-@dataclass(frozen=True)
-class Points:
-    """The points of one life of the appliance, in their order."""
-
-    at_start: tuple[Point, ...]
-    until_keyed: tuple[Point, ...]
-    """From the first key to the question for the QR."""
-    after: tuple[Point, ...]
-
-    def named(self, name: str) -> "Points":
-        """Only these calls."""
-        parts = (self.at_start, self.until_keyed, self.after)
-        return Points(*(tuple(each for each in part if each.name == name) for part in parts))
-
-
-class Scene(Protocol):
-    """One sale, played until all of it is journaled; says when the till asks for the QR."""
-
-    def __call__(self, bar: Bar, guest: Guest, keyed: Callable[[], None]) -> None: ...
-
-
-def count_points(
-    bar: Bar, guest: Guest, scene: Scene, counts_as_point: Callable[[Call], bool]
-) -> Points:
-    """Play a scene with nothing wrong and read its points from the trace; then be ready again."""
-    program = bar.appliance.program
-    bar.appliance.switch_off()
-    traced = Traced(program, bar.venue.folder / "count.strace", paths=_journal(bar))
-    bar.appliance.program = traced
-    counts: list[int] = []
-
-    def points() -> tuple[Point, ...]:
-        done = (call for call in traced.calls() if call.result is not None)
-        return _numbered(call for call in done if counts_as_point(call))
-
-    try:
-        bar.appliance.switch_on(bar.venue.rng())
-        bar.await_ready(0.0)
-        counts.append(len(points()))
-        scene(bar, guest, lambda: counts.append(len(points())))
-        bar.appliance.cut_power()
-    finally:
-        traced.kill()
-        bar.appliance.program = program
-    threads = {call.thread for call in traced.calls() if call.is_flush and call.result == 0}
-    assert len(threads) == 1, "strace counts by thread: more than one would need more loops"
-    found = points()
-    at_start, until_keyed = counts
-    assert at_start < until_keyed < len(found), "a sale is journaled before and after the scan"
-    bar.appliance.switch_on(bar.venue.rng())
-    settle(bar, kept=True)
-    return Points(found[:at_start], found[at_start:until_keyed], found[until_keyed:])
-
-
-def _journal(bar: Bar) -> tuple[Path, ...]:
-    """The files whose flushes are counted: the appliance keeps others, and none decides a sale."""
-    folder = bar.appliance.folder.absolute()
-    return folder, folder / FILE_NAME, folder / WAL_NAME, folder / f"{FILE_NAME}-shm"
+    play: Callable[["Bar", Guest], None]
+    """Until all of it is journaled."""
+    prepare: Callable[["Bar", Guest], None] = nothing
+    """What must be so before: under no knife."""
+    disks: tuple[Disk, ...] = tuple(Disk)
 
 
 class Word(StrEnum):
@@ -126,50 +71,119 @@ class Cut:
                 return self.answer is True
 
 
-def cut_at(bar: Bar, flush: Point, disk: Disk, scene: Callable[[], None] | None) -> Word:
-    """Start the appliance, play, and cut its power at this flush.
+@contextmanager
+def knife(bar: Bar, *options: str) -> Generator[Attached]:
+    """strace at the running appliance's journal, and nothing of it left behind."""
+    attached = Attached(
+        bar.appliance.program, bar.venue.folder / "cut.strace", *options, paths=journal_of(bar)
+    )
+    try:
+        yield attached
+    finally:
+        attached.detach()
 
-    No scene: it never gets as far as being ready. Leaves the appliance without power.
+
+def journal_of(bar: Bar) -> tuple[Path, ...]:
+    """The files whose flushes are counted: the appliance keeps others, and none decides a sale."""
+    folder = bar.appliance.folder.absolute()
+    return folder, folder / FILE_NAME, folder / WAL_NAME, folder / f"{FILE_NAME}-shm"
+
+
+def cut_at(bar: Bar, number: int, disk: Disk, play: Callable[[], None]) -> bool:
+    """Play, and cut the power at this flush from now; False where there are not so many.
+
+    Leaves the appliance without power where it was cut.
     """
+    wal = bar.appliance.folder / WAL_NAME
+    was_flushed = wal.stat().st_size
+    # The appliance hangs up when its power goes; that it went is asserted below.
+    with knife(bar, *killing("fdatasync", number)) as attached, suppress(EdgeError):
+        play()
+        bar.edge.clear()
+        await_settled(bar)
+    calls = attached.calls()
+    flushes = [call for call in calls if call.is_flush]
+    assert {call.name for call in flushes} <= {"fdatasync"}, "or other calls need a loop too"
+    # As a process dies, strace may note its last call once more, in the name of other threads.
+    flushes = [call for call in flushes if call.thread == flushes[0].thread]
+    hit = [call for call in flushes if call.result is None]
+    if not hit:
+        assert len(flushes) < number
+        assert bar.appliance.program.running
+        return False
+    bar.appliance.program.wait(WITHIN_S)
+    bar.edge.close()
+    bar.appliance.network.mend()
+    assert len(flushes) == number, f"the power was to go at flush {number}: {flushes}"
+    if disk is Disk.LOSES:
+        _lose_unflushed(bar, calls, was_flushed)
+    return True
+
+
+def cut_start(bar: Bar, number: int, disk: Disk) -> bool:
+    """Switch it on again, and cut the power at this flush; False where it was ready before."""
     program = bar.appliance.program
     bar.appliance.switch_off()
     wal = bar.appliance.folder / WAL_NAME
     assert not wal.exists(), "closed in order, the journal is one file: every life begins alike"
-    trace = bar.venue.folder / "cut.strace"
-    traced = Traced(program, trace, *killing(flush.name, flush.number), paths=_journal(bar))
+    traced = Traced(
+        program,
+        bar.venue.folder / "start.strace",
+        *killing("fdatasync", number),
+        paths=journal_of(bar),
+    )
     bar.appliance.program = traced
     try:
-        if scene is None:
-            traced.start()
-        else:
+        with suppress(EdgeError):
             bar.appliance.switch_on(bar.venue.rng())
-            # The appliance hangs up when its power goes; that it went is asserted below.
-            with suppress(EdgeError):
-                bar.await_ready(0.0)
-                scene()
-        traced.wait(WITHIN_S)
-        bar.edge.close()
+            bar.await_ready(0.0)
+        calls = traced.calls()
+        died = any(call.is_flush and call.result is None for call in calls)
     finally:
         traced.kill()
+        bar.edge.close()
         bar.appliance.program = program
-        bar.appliance.network.mend()
-    calls = traced.calls()
-    # As a process dies, strace may note its last call once more, in the name of other threads.
-    journaling = next(call.thread for call in calls if call.is_flush)
-    hit = [call for call in calls if (call.thread, call.name) == (journaling, flush.name)]
-    assert len(hit) == flush.number, f"the power was to go at {flush}: {hit}"
-    assert hit[-1].result is None, "this flush was not carried out"
-    if disk is Disk.LOSES:
-        _lose_unflushed(bar, calls)
-    return Word.NONE if scene is None else word_of(bar)
+    if died and disk is Disk.LOSES:
+        _lose_unflushed(bar, calls, 0)
+    return died
 
 
-def word_of(bar: Bar) -> Word:
-    """The lamp's word in this life of the appliance, from its pins."""
-    if bar.edge.approvals():
+def word_of(bar: Bar, since: float = 0.0) -> Word:
+    """The lamp's word since then, in this life of the appliance, from its pins."""
+    if any(at > since for at in bar.edge.approvals()):
         return Word.PAID
-    is_red = any(each.red > 0 and each.green == each.blue == 0 for each in bar.edge.levels)
+    levels = [each for each in bar.edge.levels if each.at > since]
+    is_red = any(each.red > 0 and each.green == each.blue == 0 for each in levels)
     return Word.NOT_PAID if is_red else Word.NONE
+
+
+def cut_everywhere(
+    bar: Bar, guest: Guest, scene: Scene, disk: Disk, check: Callable[[Watch, Cut], None]
+) -> list[Cut]:
+    """Play the scene until it was cut at each of its flushes, and once more without a cut.
+
+    Where staff are asked whether the goods were handed over, the same cut again, and the other
+    answer.
+    """
+    cuts: list[Cut] = []
+    number = 1
+    kept = True
+    while True:
+        if guest.balance() < ENOUGH:
+            guest.top_up()
+        scene.prepare(bar, guest)
+        watch = bar.watch()
+        if not cut_at(bar, number, disk, lambda: scene.play(bar, guest)):
+            check(watch, Cut(word_of(bar, watch.since), None))
+            return cuts
+        word = word_of(bar, watch.since)
+        bar.appliance.switch_on(bar.venue.rng())
+        cut = Cut(word, settle(bar, kept=kept))
+        check(watch, cut)
+        cuts.append(cut)
+        kept = cut.answer is None or not kept
+        if kept:
+            number += 1
 
 
 def stand_by(bar: Bar) -> None:
@@ -197,10 +211,14 @@ def settle(bar: Bar, *, kept: bool) -> bool | None:
     return kept if asked else None
 
 
+def await_settled(bar: Bar) -> None:
+    bar.edge.wait_for(lambda: is_settled(bar) or None, "all of it to be journaled", WITHIN_S)
+
+
 def is_settled(bar: Bar) -> bool:
     """Nothing open; `look_at` also proves that the entries are numbered without gaps."""
     chain = look_at(bar.appliance.folder)
-    return chain is not None and chain.standing.sales == ()
+    return chain is not None and chain.is_settled
 
 
 def check_promise(watch: Watch, *, is_paid: bool) -> None:
@@ -247,25 +265,16 @@ def _is_asked(bar: Bar) -> bool | None:
     return False if bar.edge.light() is Light.READY else None
 
 
-def _numbered(calls: Iterable[Call]) -> tuple[Point, ...]:
-    counts = Counter[str]()
-    points: list[Point] = []
-    for call in calls:
-        counts[call.name] += 1
-        points.append(Point(call.name, counts[call.name]))
-    return tuple(points)
-
-
-def _lose_unflushed(bar: Bar, calls: Sequence[Call]) -> None:
+def _lose_unflushed(bar: Bar, calls: Sequence[Call], was_flushed: int) -> None:
     """Leave on the disk what a flush covered, and nothing else: the write-ahead log only grows."""
     folder = bar.appliance.folder
     wal = folder / WAL_NAME
-    written = flushed = 0
-    is_linked = False
+    written = flushed = was_flushed
+    is_linked = was_flushed > 0
     for call in calls:
         if call.name == "pwrite64" and call.path == str(wal):
-            assert call.ends_at > written, "what was flushed is never written over"
-            written = call.ends_at
+            assert call.ends_at > flushed, "what was flushed is never written over"
+            written = max(written, call.ends_at)
         elif call.name == "pwrite64":
             assert call.path.endswith("-shm"), f"nothing else is written: {call}"
         elif call.path == str(wal) and call.result == 0:

@@ -46,6 +46,37 @@ class Call:
         return int(extent["offset"]) + int(extent["size"])
 
 
+class Attached:
+    """strace at a program that runs already: calls are counted from here on."""
+
+    def __init__(self, program: Program, trace: Path, *options: str, paths: Sequence[Path]) -> None:
+        """Only calls about `paths` are seen. Never with --seccomp-bpf, which cannot be attached."""
+        assert all(path.is_absolute() for path in paths), "a relative path matches nothing"
+        self._trace = trace
+        log = trace.with_suffix(".log")
+        for each in (trace, log):
+            each.unlink(missing_ok=True)
+        self._strace = Program(
+            "strace",
+            [
+                *("strace", "--follow-forks", "--decode-fds=path", "--string-limit=0"),
+                *("--output", trace, "--trace", ",".join((*FLUSHES, "pwrite64"))),
+                *(part for path in paths for part in ("--trace-path", path)),
+                *(*options, f"--attach={program.pid}"),
+            ],
+            log,
+            ready=lambda: "attached" in log.read_text("utf-8", errors="replace"),
+        ).start()
+
+    def detach(self) -> None:
+        """The program runs on; where it has died, strace has ended with it."""
+        self._strace.stop(within_s=60)
+
+    def calls(self) -> list[Call]:
+        """Everything seen so far, oldest first."""
+        return read_calls(self._trace.read_text("utf-8", errors="replace"))
+
+
 class Traced(Program):
     """The same program under strace, with its flushes and writes on record.
 
