@@ -73,6 +73,23 @@ OFFLINE_POSTINGS: Final = Counter(
     "Sales that an appliance accepted offline and that were posted.",
     registry=REGISTRY,
 )
+OFFLINE_SHORTFALL: Final = Counter(
+    "railtix_pos_offline_shortfall_cents",
+    "What wallets could not cover of sales that were taken offline, in cents, by currency.",
+    ("currency",),
+    registry=REGISTRY,
+)
+OFFLINE_DOUBLE_SPENDS: Final = Counter(
+    "railtix_pos_offline_double_spends",
+    "Offline sales whose QR had paid before.",
+    registry=REGISTRY,
+)
+QUARANTINES: Final = Counter(
+    "railtix_pos_quarantines",
+    "Appliances that said of their journal what no honest one can say, by cause.",
+    ("cause",),
+    registry=REGISTRY,
+)
 POS_REPLIES: Final = Counter(
     "railtix_pos_replies",
     "Signed replies handed to the broker.",

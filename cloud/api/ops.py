@@ -14,8 +14,9 @@ from cloud.api.context import TheCloud
 from cloud.api.forms import Email, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
 from cloud.operations.fleet.apply_event import apply_event, find_event, list_events
-from cloud.operations.fleet.event_document import EventDocument
+from cloud.operations.fleet.event_document import EventDocument, OfflineDocument
 from cloud.operations.fleet.issue_badge import issue_badge
+from cloud.operations.fleet.offline_terms import read_offline_terms
 from cloud.operations.fleet.register_device import (
     Device,
     Place,
@@ -27,9 +28,11 @@ from cloud.operations.fleet.register_device import (
     register_device,
     revoke_device,
 )
+from cloud.operations.fleet.release_device import release_device
 from cloud.operations.people.sign_in_attendee import invite
 from cloud.operations.refusals import Refusal
 from protocol.ids import DeviceId, EventId, StaffId, StallId
+from protocol.offline_loss import OfflineLoss
 from protocol.policy import Policy, find, open_policy
 
 router = APIRouter(prefix="/v1/ops", tags=["ops"])
@@ -72,6 +75,12 @@ class RevocationBody(_Body):
     reason: Annotated[str, Field(min_length=1, max_length=200, examples=["lost at the gate"])]
 
 
+class ReleaseBody(_Body):
+    reason: Annotated[
+        str, Field(min_length=1, max_length=200, examples=["its card was swapped by us"])
+    ]
+
+
 class BadgeBody(_Body):
     pin: Annotated[str, Field(max_length=16)] | None = None
     """4 to 8 digits; left out: one is drawn and shown once."""
@@ -83,7 +92,7 @@ class AttendeeBody(_Body):
 
 class DeviceView(BaseModel):
     device_id: str
-    status: Annotated[str, Field(examples=["active", "revoked", "decommissioned"])]
+    status: Annotated[str, Field(examples=["active", "quarantined", "revoked", "decommissioned"])]
     event_id: str | None
     stall_id: str | None
     policy_version: int
@@ -94,10 +103,41 @@ class DeviceView(BaseModel):
     printer: str | None
     last_seen_at: datetime | None
     revoked_at: datetime | None
+    quarantined_at: datetime | None
+    quarantine_cause: Annotated[str | None, Field(examples=[None, "journal_forked"])]
+    """What it said of its journal that no honest appliance can say."""
 
     @classmethod
     def of(cls, device: Device) -> "DeviceView":
         return cls.model_validate(device, from_attributes=True)
+
+
+class OfflineLossView(BaseModel):
+    """The most that may be handed over and not paid while the appliances are cut off."""
+
+    appliances: int
+    sale_in_cents: int
+    wallet_at_one_in_cents: int
+    """One wallet at one appliance."""
+    wallet_in_cents: int
+    """One wallet whose QR is copied to every appliance at once."""
+    appliance_in_cents: int
+    """One appliance; also what is lost with it when it is stolen."""
+    event_in_cents: int
+
+    @classmethod
+    def of(cls, loss: OfflineLoss) -> "OfflineLossView":
+        return cls.model_validate(loss, from_attributes=True)
+
+
+class OfflineView(BaseModel):
+    event_id: str
+    currency: str
+    rules: OfflineDocument
+    loss: OfflineLossView
+    """With the appliances that stand there now."""
+    loss_if_allowed: OfflineLossView
+    """The same rules, if they were switched on."""
 
 
 class PolicyView(BaseModel):
@@ -176,6 +216,21 @@ def get_event(event_id: SlugInPath, _: Ops, cloud: TheCloud) -> EventDocument:
     if isinstance(document, Refusal):
         raise ProblemError(document)
     return document
+
+
+@router.get("/events/{event_id}/offline", responses=answers(401, 403, 404))
+def get_offline(event_id: SlugInPath, _: Ops, cloud: TheCloud) -> OfflineView:
+    """What tills may decide alone, and what that may cost at worst: look before switching it on."""
+    terms = read_offline_terms(cloud.database, EventId(event_id))
+    if isinstance(terms, Refusal):
+        raise ProblemError(terms)
+    return OfflineView(
+        event_id=terms.event_id,
+        currency=terms.currency,
+        rules=OfflineDocument.model_validate(msgspec.to_builtins(terms.rules)),
+        loss=OfflineLossView.of(terms.loss),
+        loss_if_allowed=OfflineLossView.of(terms.loss_if_allowed),
+    )
 
 
 @router.post(
@@ -258,6 +313,23 @@ def post_revoke(
     """From the next transaction on nothing new of this appliance is posted. There is no way
     back. Revoke its certificate too (`railtix-ops ca revoke`), so that the broker refuses it."""
     device = revoke_device(
+        cloud.database,
+        DeviceId(device_id),
+        body.reason,
+        actor=holder.subject,
+        now=cloud.clock(),
+        within=_events_of(holder),
+    )
+    return _device(device)
+
+
+@router.post("/devices/{device_id}/release", responses=answers(401, 403, 404, 409, 422))
+def post_release(
+    device_id: SlugInPath, body: ReleaseBody, holder: Ops, cloud: TheCloud
+) -> DeviceView:
+    """Believe a quarantined appliance again, from where its journal stands now. What it sent
+    meanwhile stays on the review list."""
+    device = release_device(
         cloud.database,
         DeviceId(device_id),
         body.reason,

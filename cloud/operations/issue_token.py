@@ -17,12 +17,11 @@ from cloud.store.rows import BatchStatement, uuid_text
 from cloud.store.tables import attendee_sessions, cash_outs, credit_wallets, events, users
 from protocol.encoding import to_base64url
 from protocol.ids import EventId, PayerId, UserId, is_slug
+from protocol.offline_loss import ALLOWANCE_MAX_IN_CENTS, ALLOWANCE_SHARE
 from protocol.wallet_qr import WalletToken, issue, to_digits
 
 LIFETIME_S: Final = 90
-OFFLINE_ALLOWANCE_MAX_IN_CENTS: Final = 2000
-_OFFLINE_SHARE: Final = 4
-"""A quarter of the balance at most may be spent where nobody can look it up (docs/rules.md)."""
+OFFLINE_ALLOWANCE_MAX_IN_CENTS: Final = ALLOWANCE_MAX_IN_CENTS
 _ID_BYTES: Final = 9
 
 
@@ -112,7 +111,7 @@ def _allowance(row: Any) -> int:
     is_allowed = rules and rules.get("allowed", False)
     if not is_allowed or row.offline_frozen or row.leaves or (row.balance_in_cents or 0) <= 0:
         return 0
-    return min(OFFLINE_ALLOWANCE_MAX_IN_CENTS, row.balance_in_cents // _OFFLINE_SHARE)
+    return min(OFFLINE_ALLOWANCE_MAX_IN_CENTS, row.balance_in_cents // ALLOWANCE_SHARE)
 
 
 _UNDER_WAY: Final = [

@@ -50,6 +50,8 @@ class Code(StrEnum):
     PIN_NOT_ALLOWED = "pin_not_allowed"
     DEVICE_UNKNOWN = "device_unknown"
     DEVICE_REVOKED = "device_revoked"
+    DEVICE_QUARANTINED = "device_quarantined"
+    DEVICE_NOT_QUARANTINED = "device_not_quarantined"
     CERTIFICATE_NOT_USABLE = "certificate_not_usable"
     POLICY_UNKNOWN = "policy_unknown"
     KEY_UNKNOWN = "key_unknown"

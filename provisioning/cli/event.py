@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from provisioning.cli.cloud import DEFAULT_URL, AsJson, Cloud, Document, TokenFile, Url, show_json
+from provisioning.cli.offline import money, print_rules, warn
 from provisioning.cli.speaking import out, refuse
 
 app = typer.Typer(
@@ -34,6 +35,9 @@ def apply(
     event_id = document.pop("id", None)
     if not isinstance(event_id, str):
         refuse(f"{file}: the event needs an `id`, like `harbour-festival`")
+    offline: Any = document.get("offline")
+    if not as_json and isinstance(offline, dict) and "allowed" in offline and offline["allowed"]:
+        _warn_before_offline(event_id, document, url, token_file)
     answer = Cloud(url, token_file).put(f"/events/{event_id}", document)
     if as_json:
         show_json(answer)
@@ -44,6 +48,20 @@ def apply(
     out.print(f"{event_id}: {'created' if answer['is_new'] else 'changed'}")
     for device_id, version in answer["policies"].items():
         out.print(f"  {device_id} gets policy {version}")
+
+
+def _warn_before_offline(
+    event_id: str, document: Document, url: str, token_file: Path | None
+) -> None:
+    """In money, unless offline sales are on already."""
+    events = {each["event_id"] for each in Cloud(url, token_file).get("/events")}
+    if event_id in events:
+        terms = Cloud(url, token_file).get(f"/events/{event_id}/offline")
+        if terms["rules"]["allowed"]:
+            return
+        warn(document, terms["loss"]["appliances"])
+    else:
+        warn(document, 1)
 
 
 @app.command("show")
@@ -62,9 +80,11 @@ def show(
     out.print(
         f"[bold]{escape(document['name'])}[/] ({event_id}), {currency}, {document['timezone']}"
     )
-    out.print(f"A sale at most {_cents(document['sale_max_in_cents'])} {currency}")
+    out.print(f"A sale at most {money(document['sale_max_in_cents'], currency)}")
     allowed = document["offline"]["allowed"]
     out.print(f"Offline sales: {'allowed' if allowed else 'not allowed'}")
+    if allowed:
+        print_rules(document["offline"], currency)
     for stall in document["stalls"]:
         table = Table(
             "No.", "Product", f"{currency}", title=f"{escape(stall['name'])} ({stall['id']})"

@@ -86,6 +86,7 @@ def find_unsettled(
             devices.c.device_id,
             devices.c.last_seen_at,
             devices.c.queue,
+            devices.c.quarantined_at,
             devices.c.journal_last,
             devices.c.journal_settled_below,
             (devices.c.policy_acked < devices.c.policy_version).label("is_behind"),
@@ -130,7 +131,10 @@ def _appliance(rows: Sequence[Any], came_in_cents: int, asked_at: datetime) -> A
         return None
     ends = [row.ends_at for row in rows]
     last_end = None if None in ends else max(ends)
-    is_settled = device.journal_last is None or device.journal_settled_below > device.journal_last
+    # What a quarantined one says of its queue and its journal proves nothing.
+    is_settled = device.quarantined_at is None and (
+        device.journal_last is None or device.journal_settled_below > device.journal_last
+    )
     limit = min(OFFLINE_ALLOWANCE_MAX_IN_CENTS, max(limits))
     return Appliance(
         allowance_in_cents=most_sold_offline(came_in_cents, limit),

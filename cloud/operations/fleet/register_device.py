@@ -55,6 +55,9 @@ class Device:
     printer: str | None
     last_seen_at: datetime | None
     revoked_at: datetime | None
+    quarantined_at: datetime | None
+    quarantine_cause: str | None
+    """What it said of its journal that no honest appliance can say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def register_device(
         if place is not None and not _is_stall(connection, place):
             return _no_stall(place)
         is_new = insert_if_new(connection, devices, {"device_id": device_id, "created_at": now})
-        refusal = None if is_new else _refuse_outside(connection, device_id, within)
+        refusal = None if is_new else refuse_outside(connection, device_id, within)
         refusal = refusal or _refuse_inactive(connection, device_id)
         if refusal is not None:
             return refusal
@@ -115,7 +118,7 @@ def register_device(
             event_id=None if place is None else place.event_id,
         )
         write_audit_records(connection, [deed])
-        return _read(connection, device_id)
+        return read_device(connection, device_id)
 
 
 def move_device(
@@ -131,7 +134,7 @@ def move_device(
     """Put the appliance at another stall; whoever was signed in there signs in again."""
     with database.transaction() as connection:
         lock_devices(connection, [device_id])
-        refusal = _refuse_outside(connection, device_id, within)
+        refusal = refuse_outside(connection, device_id, within)
         if refusal is not None:
             return refusal
         if not _is_within(within, place.event_id):
@@ -152,7 +155,7 @@ def move_device(
             event_id=place.event_id,
         )
         write_audit_records(connection, [deed])
-        return _read(connection, device_id)
+        return read_device(connection, device_id)
 
 
 def revoke_device(
@@ -170,7 +173,7 @@ def revoke_device(
     """
     with database.transaction() as connection:
         lock_devices(connection, [device_id])
-        refusal = _refuse_outside(connection, device_id, within)
+        refusal = refuse_outside(connection, device_id, within)
         if refusal is not None:
             return refusal
         connection.execute(
@@ -198,7 +201,7 @@ def revoke_device(
             detail={"reason": reason, "put_on_the_review_list": reviewed},
         )
         write_audit_records(connection, [deed])
-        return _read(connection, device_id)
+        return read_device(connection, device_id)
 
 
 def list_devices(database: Database, within: Within = None) -> list[Device]:
@@ -211,14 +214,14 @@ def list_devices(database: Database, within: Within = None) -> list[Device]:
 
 def find_device(database: Database, device_id: DeviceId, within: Within = None) -> Device | Refusal:
     with database.reading() as connection:
-        return _refuse_outside(connection, device_id, within) or _read(connection, device_id)
+        return refuse_outside(connection, device_id, within) or read_device(connection, device_id)
 
 
 def newest_policy(
     database: Database, device_id: DeviceId, within: Within = None
 ) -> SignedPolicy | Refusal:
     with database.reading() as connection:
-        refusal = None if within is None else _refuse_outside(connection, device_id, within)
+        refusal = None if within is None else refuse_outside(connection, device_id, within)
         if refusal is not None:
             return refusal
         row = connection.execute(
@@ -265,7 +268,7 @@ def _is_within(within: Within, event_id: EventId | None) -> bool:
     return within is None or event_id in within
 
 
-def _refuse_outside(connection: Connection, device_id: DeviceId, within: Within) -> Refusal | None:
+def refuse_outside(connection: Connection, device_id: DeviceId, within: Within) -> Refusal | None:
     """An appliance that is unknown, or at an event that is not theirs who ask."""
     found = connection.execute(
         select(devices.c.event_id).where(devices.c.device_id == device_id)
@@ -276,16 +279,22 @@ def _refuse_outside(connection: Connection, device_id: DeviceId, within: Within)
 
 
 def _refuse_inactive(connection: Connection, device_id: DeviceId) -> Refusal | None:
-    status = connection.execute(
-        select(devices.c.status).where(devices.c.device_id == device_id)
-    ).scalar_one_or_none()
-    if status is None:
+    found = connection.execute(
+        select(devices.c.status, devices.c.quarantined_at).where(devices.c.device_id == device_id)
+    ).one_or_none()
+    if found is None:
         return _unknown(device_id)
-    if status != "active":
+    if found.status != "active":
         return Refusal(
             Code.DEVICE_REVOKED,
-            f"{device_id} is {status}, and stays so.",
+            f"{device_id} is {found.status}, and stays so.",
             "Enrol the appliance again under another id.",
+        )
+    if found.quarantined_at is not None:
+        return Refusal(
+            Code.DEVICE_QUARANTINED,
+            f"{device_id} is quarantined: its journal contradicts what it said before.",
+            "Find out why (docs/offline.md), then release it or revoke it.",
         )
     return None
 
@@ -333,15 +342,16 @@ def _end_sessions(connection: Connection, device_id: DeviceId, now: datetime) ->
     )
 
 
-def _read(connection: Connection, device_id: DeviceId) -> Device:
+def read_device(connection: Connection, device_id: DeviceId) -> Device:
     found = select(devices).where(devices.c.device_id == device_id)
     return _device(connection.execute(found).one())
 
 
 def _device(row: Row[Any]) -> Device:
+    is_quarantined = row.status == "active" and row.quarantined_at is not None
     return Device(
         row.device_id,
-        row.status,
+        "quarantined" if is_quarantined else row.status,
         row.event_id,
         row.stall_id,
         row.policy_version,
@@ -351,6 +361,8 @@ def _device(row: Row[Any]) -> Device:
         row.printer,
         row.last_seen_at,
         row.revoked_at,
+        row.quarantined_at,
+        row.quarantine_cause,
     )
 
 

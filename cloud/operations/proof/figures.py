@@ -5,7 +5,17 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, FromClause, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    String,
+    case,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 
 from cloud.store.tables import (
     approvals,
@@ -43,6 +53,15 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What appliances still have to send, as they said last."""
 
 
+_STATUS: Final = case(
+    (
+        (devices.c.status == "active") & devices.c.quarantined_at.is_not(None),
+        literal_column("'quarantined'", String()),
+    ),
+    else_=devices.c.status,
+).label("status")
+
+
 def read_figures(connection: Connection, now: datetime) -> Figures:
     first_pending = connection.execute(
         select(audit_pending.c.pending_id).order_by(audit_pending.c.pending_id).limit(1)
@@ -72,7 +91,7 @@ def read_figures(connection: Connection, now: datetime) -> Figures:
         devices={
             str(row.status): row.devices
             for row in connection.execute(
-                select(devices.c.status, func.count().label("devices")).group_by(devices.c.status)
+                select(_STATUS, func.count().label("devices")).group_by(_STATUS)
             )
         },
         devices_silent=_count(

@@ -7,12 +7,15 @@ from datetime import datetime
 from cloud.ledger.decisions import Decision
 from cloud.logs import write_lines
 from cloud.metrics import (
+    OFFLINE_DOUBLE_SPENDS,
     OFFLINE_POSTINGS,
+    OFFLINE_SHORTFALL,
     POS_BATCH,
     POS_DURATION,
     POS_REFUSED,
     POS_REQUESTS,
     POS_UNANSWERED,
+    QUARANTINES,
 )
 from cloud.operations.till.opening import Opened, Unreadable, Unverified
 from protocol.messages import Declined, Outcome, PostedOffline, kind_of
@@ -26,11 +29,22 @@ def tell_batch(
     """What was decided of each, or None where nothing can be said."""
     POS_BATCH.observe(len(batch))
     for decision in decisions:
-        # The same answer a second time posts nothing.
-        if decision is not None and decision.posting and isinstance(decision.answer, PostedOffline):
-            OFFLINE_POSTINGS.inc()
+        if decision is not None:
+            _count_what_matters(decision)
     answers = [None if each is None else each.answer for each in decisions]
     _tell(list(zip(batch, answers, strict=True)), now)
+
+
+def _count_what_matters(decision: Decision) -> None:
+    if decision.quarantine is not None:
+        QUARANTINES.labels(decision.quarantine.value).inc()
+    # The same answer a second time posts nothing.
+    if decision.posting is not None and isinstance(decision.answer, PostedOffline):
+        OFFLINE_POSTINGS.inc()
+        short_in_cents = decision.answer.short_in_cents
+        OFFLINE_SHORTFALL.labels(decision.answer.amount.currency).inc(short_in_cents)
+        if decision.answer.token_seen_before:
+            OFFLINE_DOUBLE_SPENDS.inc()
 
 
 def tell_alone(opened: Opened, outcome: Outcome | None, now: datetime) -> None:
