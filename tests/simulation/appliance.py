@@ -9,7 +9,7 @@ from typing import Final, assert_never
 from device.notary import Circumstances, Notary
 from device.till import effects as do
 from device.till.contents import AskToCancel, AskToDeduct, AskToPostOffline, AskToRefund
-from device.till.entries import Entry, SaleOpened
+from device.till.entries import Entry, SaleAcceptedOffline, SaleOpened
 from device.till.events import (
     Event,
     JournalFailed,
@@ -28,8 +28,9 @@ from device.till.events import (
 from device.till.resending import settled_sales
 from device.till.resting import Step, resting_light
 from device.till.states import Till, awaited_hashes, deadline_of
+from device.till.trusted_time import believed
 from protocol.ids import CorrelationId, DeviceId, IdempotencyKey
-from protocol.messages import Reply, decode_reply
+from protocol.messages import HeartbeatAnswered, Reply, decode_reply
 from protocol.policy import PolicyRefusal
 from tests.simulation.clock import Clock
 from tests.simulation.disk import Disk, DiskFault
@@ -41,6 +42,10 @@ from tests.simulation.witness import Witness
 
 StepFunction = Callable[[Till, Event, Now], Step]
 TICKS_IN_A_ROW_MAX: Final = 50
+CLOCK_OFF_MAX_MS: Final = 20_000
+"""What trusted time may be off: an answer to a heartbeat may take until the next is due."""
+ASKING_MAX_MS: Final = 20_000
+"""How old a code may get: `wallet_qr.LATE_S`, and the wait for a reply."""
 
 
 class Appliance:
@@ -59,6 +64,7 @@ class Appliance:
         find_policy: Callable[[str], str],
         step: StepFunction,
         make_disk: Callable[[Random, str], Disk],
+        sync_age_max_ms: int,
     ) -> None:
         self.device_id = device_id
         self.weather = weather
@@ -72,6 +78,10 @@ class Appliance:
         self._find_policy = find_policy
         self._step = step
         self._skew_ms = random.randint(-3000, 3000)
+        self._wall_is_set = True
+        self._sync_age_max_ms = sync_age_max_ms
+        self.synced_ms = 0
+        """The time in the newest answer to a heartbeat that reached it."""
         self._notary = Notary(credentials_of(DeviceId(device_id)))
         self._sent: dict[str, bytes] = {}
         self._names = 0
@@ -84,10 +94,19 @@ class Appliance:
         self._boot += 1
         self._booted_ms = self._clock.now_ms
         self.till = Till()
+        self._wall_is_set = self._random.random() < 0.8
+        # Where NTP did not set it, the clock of a Pi is behind: a code looks younger than it is.
+        behind_ms = 0 if self._wall_is_set else self._random.randint(30_000, 10**8)
+        self._skew_ms = self._random.randint(-3000, 3000) - behind_ms
         self._notary = Notary(credentials_of(DeviceId(self.device_id)))
         self._history.note(self.device_id, "power on")
         self.take(Tick())
         self.connect_in(self._random.uniform(100, 2000))
+
+    def jump_clock(self) -> None:
+        """Its wall clock is set, by hours and for no good reason."""
+        self._skew_ms += self._random.choice((-1, 1)) * self._random.randint(10**4, 10**8)
+        self._history.note(self.device_id, "clock jump", self._skew_ms)
 
     def cut_power(self) -> None:
         if self.till is None:
@@ -180,6 +199,8 @@ class Appliance:
     def _take_reply(self, token: bytes) -> None:
         reply = decode_reply(token)
         assert isinstance(reply, Reply), "the cloud says nothing malformed"
+        if isinstance(reply.outcome, HeartbeatAnswered):
+            self.synced_ms = max(self.synced_ms, reply.outcome.cloud_time_ms)
         self.take(ReplyArrived(reply, token.decode()))
 
     def _perform(self, effect: do.Effect) -> Event | None:
@@ -219,12 +240,25 @@ class Appliance:
         for entry in entries:
             if isinstance(entry, SaleOpened):
                 self._witness.meet(self.device_id, entry)
+            if isinstance(entry, SaleAcceptedOffline):
+                self._check_acceptance(entry)
         try:
             self.disk.append(entries, self.weather)
         except DiskFault:
             self._history.note(self.device_id, "disk fault", *entries)
             return JournalFailed(entries)
         return None
+
+    def _check_acceptance(self, accepted: SaleAcceptedOffline) -> None:
+        """By the true time, which no appliance knows."""
+        self._witness.see_accepted(self.device_id, accepted.key)
+        now_ms = self._clock.now_ms
+        if abs(accepted.accepted_at_ms - now_ms) > CLOCK_OFF_MAX_MS:
+            raise self._history.broken("accepted by a wrong clock", self.device_id, accepted.key)
+        if now_ms > accepted.token_expires_s * 1000 + CLOCK_OFF_MAX_MS + ASKING_MAX_MS:
+            raise self._history.broken("accepted a code of long ago", self.device_id, accepted.key)
+        if now_ms - self.synced_ms > self._sync_age_max_ms + CLOCK_OFF_MAX_MS:
+            raise self._history.broken("accepted long after a sync", self.device_id, accepted.key)
 
     def _open_journal(self) -> JournalOpened | JournalFailed:
         try:
@@ -311,6 +345,7 @@ class Appliance:
             fresh_key=IdempotencyKey(f"k-{name}"),
             fresh_correlation=CorrelationId(f"c-{name}"),
             fresh_heartbeat_key=IdempotencyKey(f"h-{name}"),
+            wall_is_set=self._wall_is_set,
         )
 
     def _monotonic_s(self) -> float:
@@ -318,3 +353,7 @@ class Appliance:
 
     def _wall_ms(self) -> int:
         return self._clock.now_ms + self._skew_ms
+
+    def _believed_ms(self) -> int:
+        assert self.till is not None, "there is power"
+        return believed(self._now(), self.till.anchor).wall_ms

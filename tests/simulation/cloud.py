@@ -14,10 +14,12 @@ from protocol import wallet_qr
 from protocol.encoding import from_base64url
 from protocol.ids import DeviceId, EventId, SessionId, StaffId, StallId
 from protocol.messages import (
+    BalanceRequest,
     Cancelled,
     Declined,
     Deduct,
     MessageRefusal,
+    OfflineAcceptance,
     Outcome,
     Reason,
     Reply,
@@ -106,7 +108,10 @@ class Cloud:
         for each in opened:
             if isinstance(each.request, SignIn):
                 self._say(each, self._sign_in(each.request))
-        self._answer([each for each in opened if not isinstance(each.request, SignIn)])
+            elif not isinstance(each.request, BatchRequest):
+                # Reports, copies and approvals are for paper, and move nothing.
+                self._say(each, Declined(Reason.NO_RECEIPT))
+        self._answer([each for each in opened if isinstance(each.request, BatchRequest)])
         self._is_awake = False
         if self._waiting:
             self._wake_in(self._random.uniform(0, 20))
@@ -158,7 +163,9 @@ class Cloud:
         request = opened.request
         assert isinstance(request, BatchRequest), "it runs alone"
         qr = digest = None
-        if isinstance(request, Deduct):
+        if isinstance(request, BalanceRequest):
+            qr = self._check_qr(request.wallet_qr)
+        if isinstance(request, Deduct | OfflineAcceptance):
             qr = self._check_qr(request.wallet_qr)
             peeked = wallet_qr.peek(request.wallet_qr)
             digest = request.content("no token" if peeked is None else peeked.jti).digest()

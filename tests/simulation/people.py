@@ -1,6 +1,7 @@
 """Who stands at the counters: staff who key, attendees who show phones, and their mischief."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random  # noqa: TID251  # seeded by the test, and handed in
 from typing import Final, assert_never
@@ -8,18 +9,24 @@ from typing import Final, assert_never
 from device.till.events import KeyPressed, QrSeen
 from device.till.states import (
     Asking,
+    BalanceWanted,
     HandedOverAsked,
+    Inquiring,
     JournalBroken,
     KeyingAmount,
     KeyingPin,
     KeyingProducts,
+    KeyingRefund,
     LeaveAsked,
     NobodySignedIn,
     Ready,
+    ReceiptWanted,
+    Refunding,
     Scanning,
     Showing,
     SigningIn,
     Starting,
+    SupervisorWanted,
     Till,
     WaitingForPolicy,
 )
@@ -45,6 +52,8 @@ class Attendee:
     user_id: UserId
     payer_id: PayerId
     random: Random
+    allowance: Callable[["Attendee"], int]
+    """What the cloud lets this wallet buy offline, at the moment it makes a QR."""
     text: str = ""
     expires_at_ms: int = 0
     times_shown: int = 0
@@ -69,6 +78,7 @@ class Attendee:
             nonce=f"nonce-{self.qrs_made:08d}",
             iat=issued_s,
             exp=issued_s + lasts_s,
+            oal=self.allowance(self),
         )
         jws = sign_wallet_qr(token, forged=forged)
         # Mostly plain, which scanners take too: reading digits costs more than all else here.
@@ -146,6 +156,11 @@ class Staff:
         match till.phase:
             case Starting() | WaitingForPolicy() | SigningIn() | JournalBroken():
                 pass
+            case Inquiring() | Refunding():
+                pass
+            case BalanceWanted() | ReceiptWanted() | KeyingRefund() | SupervisorWanted():
+                # Somebody pressed a key that nobody meant to.
+                self._press("*")
             case HandedOverAsked() as phase:
                 self._answer_slip(phase)
             case KeyingPin():

@@ -7,6 +7,13 @@ from datetime import datetime
 from msgspec import structs
 
 from cloud.ledger.decide import Decided
+from cloud.ledger.deny_list import (
+    DeniedChange,
+    ListState,
+    newest_version,
+    page,
+    serial_held,
+)
 from cloud.ledger.facts import (
     Appliance,
     CheckedQr,
@@ -18,11 +25,21 @@ from cloud.ledger.facts import (
     PolicyTerms,
     Presented,
     StaffSession,
+    ToldInPassing,
 )
 from cloud.ledger.journals import Placed
 from cloud.ledger.postings import Posting, Wallet, post
 from protocol.ids import DeviceId, EventId, IdempotencyKey, PayerId, SessionId, TokenId, UserId
-from protocol.messages import Cancel, Deduct, Request, SignOut
+from protocol.messages import (
+    BalanceRequest,
+    Cancel,
+    Deduct,
+    Heartbeat,
+    OfflineAcceptance,
+    Request,
+    SignOut,
+)
+from protocol.outcomes import DeniedChanges
 from tests.simulation.identities import CURRENCY
 
 Decide = Callable[[Facts, Sequence[Presented]], Decided]
@@ -51,16 +68,19 @@ class Store:
     spent: set[tuple[UserId, TokenId]] = field(default_factory=set)
     ledger: list[Posted] = field(default_factory=list)
     entries: dict[JournalEntry, frozenset[IdempotencyKey]] = field(default_factory=dict)
+    denied: frozenset[str] = frozenset()
+    _denials: list[DeniedChange] = field(default_factory=list[DeniedChange])
 
     def gather(self, batch: Sequence[Presented]) -> Facts:
         """No more than the batch asks for, as the real store reads it."""
         requests = [each.request for each in batch]
         keys = {(each.device, each.idempotency_key) for each in requests}
         sessions = {SessionId(each) for each in map(_session_named, requests) if each is not None}
-        sales = [each for each in requests if isinstance(each, Deduct)]
+        sales = [each for each in requests if isinstance(each, Deduct | OfflineAcceptance)]
+        shows_qr = any(isinstance(each, BalanceRequest) for each in requests)
         known = {each: self.keys[each] for each in keys if each in self.keys}
         users = {each.sale.user_id for each in known.values() if each.sale is not None}
-        users |= set(self.payers.values()) if sales else set()
+        users |= set(self.payers.values()) if sales or shows_qr else set()
         policies = {(each.device, each.policy_version) for each in sales}
         return Facts(
             appliances={each.device: self.appliances[each.device] for each in requests},
@@ -74,6 +94,11 @@ class Store:
             wallets={of: wallet for of, wallet in self.wallets.items() if of[0] in users},
             spent=frozenset(self.spent),
             entries=self.entries,
+            told={
+                each.idempotency_key: ToldInPassing(denied=self._denied_since(each.denied_version))
+                for each in requests
+                if isinstance(each, Heartbeat)
+            },
         )
 
     def keep(self, batch: Sequence[Presented], decided: Decided) -> None:
@@ -106,6 +131,24 @@ class Store:
                 self.entries[at] = self.entries.get(at, frozenset()) | {device_key[1]}
         self.wallets.update(decided.wallets)
 
+    def _list_denied(self) -> None:
+        """Who owes, or was caught with one QR at two tills, buys nothing offline."""
+        for payer_id, user_id in self.payers.items():
+            wallet = self.wallets.get((user_id, CURRENCY))
+            is_denied = wallet is not None and wallet.offline_frozen
+            if is_denied != (payer_id in self.denied):
+                self.denied = self.denied ^ {payer_id}
+                self._denials.append(DeniedChange(len(self._denials) + 1, payer_id, is_denied))
+
+    def _denied_since(self, version: int) -> DeniedChanges | None:
+        self._list_denied()
+        state = ListState(1, len(self._denials)) if self._denials else None
+        if version == newest_version(state):
+            return None
+        held = serial_held(state, version)
+        newest = {each.payer_id: each for each in self._denials if each.serial > held}
+        return page(state, held, sorted(newest.values(), key=lambda each: each.serial))
+
     def enter(self, posting: Posting) -> None:
         """A posting that no appliance asked for."""
         of = (posting.user_id, posting.amount.currency)
@@ -137,7 +180,7 @@ class Store:
 
 def _session_named(request: Request) -> str | None:
     match request:
-        case Deduct() | Cancel() | SignOut():
+        case Deduct() | OfflineAcceptance() | Cancel() | SignOut() | BalanceRequest():
             return request.session_id
         case _:
             return None

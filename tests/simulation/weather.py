@@ -15,6 +15,12 @@ class Weather:
     """It takes seconds, and so arrives after others, or after the till gave up."""
     link_cut: float = 0.0
     """Each second, each appliance: noticed at once, or one direction silently dead."""
+    outage: float = 0.0
+    """Each second, each appliance: no network for a minute or two."""
+    clock_jump: float = 0.0
+    """Each second, each appliance: its wall clock is set, wrongly."""
+    offline: float = 0.0
+    """At each fair: whether its tills may sell alone."""
     replay: float = 0.0
     """Each second, each appliance: a message of long ago comes once more."""
     power_cut: float = 0.0
@@ -39,6 +45,9 @@ WORST = Weather(
     message_doubled=0.1,
     message_late=0.1,
     link_cut=0.02,
+    outage=0.006,
+    clock_jump=0.01,
+    offline=0.5,
     replay=0.1,
     power_cut=0.01,
     commit_fault=0.02,
@@ -48,6 +57,9 @@ WORST = Weather(
     office=0.04,
     mischief=0.2,
 )
+
+LONELY = replace(WORST, offline=1.0, outage=0.03, office=0.02, commit_fault=0.01)
+"""Where tills sell alone most of the time."""
 
 
 def draw_weather(random: Random) -> Weather:

@@ -62,6 +62,12 @@ class Witness:
         self.sales[device_id, sale.key].was_asked = True
         self._in_front[device_id] = (device_id, sale.key)
 
+    def see_accepted(self, device_id: str, key: str) -> None:
+        """The till is about to say yes on its own: it speaks of the sale it journals."""
+        self._expect_a_word(device_id, unless=(device_id, key))
+        self.sales[device_id, key].was_asked = True
+        self._in_front[device_id] = (device_id, key)
+
     def see_light(self, device_id: str, light: Light) -> None:
         sale_key = self._in_front.get(device_id)
         word = _WORDS.get(light)
@@ -105,7 +111,7 @@ class Witness:
         self.sales[device_id, key].kept = kept
         self._history.note(device_id, "slip: kept" if kept else "slip: not kept", key)
 
-    def _expect_a_word(self, device_id: str) -> None:
+    def _expect_a_word(self, device_id: str, unless: SaleKey | None = None) -> None:
         sale_key = self._in_front.get(device_id)
-        if sale_key is not None and not self.sales[sale_key].words:
+        if sale_key is not None and sale_key != unless and not self.sales[sale_key].words:
             raise self._history.broken("the sale ended without a word", *sale_key)

@@ -23,7 +23,7 @@ from protocol.ids import (
     UserId,
 )
 from protocol.money import Money
-from protocol.policy import Policy, Product, sign_policy
+from protocol.policy import OfflineRules, Policy, Product, sign_policy
 from tests.simulation.appliance import Appliance, StepFunction
 from tests.simulation.clock import Clock
 from tests.simulation.cloud import Cloud
@@ -38,6 +38,17 @@ from tests.simulation.witness import Witness
 SELLING_MS: Final = 240_000
 SETTLING_MS: Final = 600_000
 SETTLE_STEP_MS: Final = 5_000
+OFFLINE: Final = OfflineRules(
+    allowed=True,
+    sale_max_in_cents=1000,
+    wallet_max_in_cents=1500,
+    wallet_sales_max=3,
+    spell_max_in_cents=4000,
+    spell_sales_max=8,
+    sync_age_max_s=90,
+    deny_list_age_max_s=60,
+)
+"""So small and short that a fair comes to each limit."""
 CRASH: Final = "a part broke"
 STALLS: Final = ("bar", "grill")
 
@@ -76,6 +87,7 @@ class World:
             session_lasts=timedelta(seconds=self.random.choice((60, 3600, 3600))),
         )
         self._policies: dict[str, str] = {}
+        self.offline = OFFLINE if self._happens(self.weather.offline) else OfflineRules()
         self._staff: list[Staff] = []
         self._is_selling = True
         store = self.cloud.store
@@ -140,6 +152,10 @@ class World:
             each.rest()
             if self._happens(self.weather.link_cut):
                 self._cut_link(each)
+            if self._happens(self.weather.outage):
+                each.cut_link(self.random.uniform(20_000, 120_000))
+            if self._happens(self.weather.clock_jump):
+                each.jump_clock()
             if self._happens(self.weather.replay):
                 each.wire.replay()
         if self._happens(0.05):
@@ -199,7 +215,8 @@ class World:
         for device_key in store.reviews:
             known = store.keys[device_key]
             self.history.note("office", "review ended", device_key[1])
-            if known.state is KeyState.APPROVED and known.sale is not None:
+            stands = known.state in {KeyState.APPROVED, KeyState.POSTED_OFFLINE}
+            if stands and known.sale is not None and known.sale.left_in_cents:
                 store.enter(self._reversal(device_key, known.sale))
 
     def _reversal(self, device_key: cloud_facts.DeviceKey, sale: cloud_facts.PostedSale) -> Posting:
@@ -243,16 +260,24 @@ class World:
                 find_policy=self._policies.__getitem__,
                 step=self.parts.step,
                 make_disk=self.parts.disk,
+                sync_age_max_ms=OFFLINE.sync_age_max_s * 1000,
             )
         )
 
     def _add_attendee(self, number: int) -> None:
         user_id, payer_id = UserId(f"user-{number}"), PayerId(f"payer-of-{number:04d}")
         self.cloud.store.payers[payer_id] = user_id
-        attendee = Attendee(user_id, payer_id, self.random)
+        attendee = Attendee(user_id, payer_id, self.random, self._allowance)
         self.attendees.append(attendee)
         for _ in range(self.random.randint(1, 6)):
             self._top_up(attendee)
+
+    def _allowance(self, attendee: Attendee) -> int:
+        """A quarter of the balance, none for whoever is frozen; here it is often said too late."""
+        wallet = self.cloud.store.wallets.get((attendee.user_id, CURRENCY))
+        if not self.offline.allowed or wallet is None or wallet.offline_frozen:
+            return 0
+        return min(2000, max(0, wallet.balance.amount_in_cents // 2))
 
     def _top_up(self, attendee: Attendee) -> None:
         number = self.cloud.fresh_id()
@@ -292,7 +317,10 @@ class World:
                 Product(number, f"Thing {number}", 100 * number + version) for number in (1, 2, 3)
             ),
             # Without the key the till leaves the signature to the cloud, as it may; it is quicker.
-            wallet_keys=(key_pair("wallet").named,) if self.random.random() < 0.3 else (),
+            wallet_keys=(key_pair("wallet").named,)
+            if self.offline.allowed or self.random.random() < 0.3
+            else (),
+            offline=self.offline,
             reply_keys=(key_pair("reply").named,),
             badge_keys=(key_pair("badge").named,),
             pin_key=key_pair("pin").named,
