@@ -55,6 +55,10 @@ bench-throughput: $(VENV)/.dev ## Deducts a second beside pgbench on the same se
 bench-latency: $(VENV)/.dev ## Frame to light, split by stage
 	$(BIN)/python -m bench.latency $(ARGS)
 
+.PHONY: bench-scanner
+bench-scanner: $(VENV)/.dev ## What the scanner reads of a folder of photos (PHOTOS=folder)
+	$(BIN)/python -m bench.scanner --photos "$(PHOTOS)" $(ARGS)
+
 .PHONY: bench-export
 bench-export: $(VENV)/.dev ## A million transactions as CSV, JSON Lines and XLSX: time and memory
 	$(BIN)/python -m bench.export $(ARGS)

@@ -44,11 +44,9 @@ def read_qr(grey: "Picture", turn: int = 0) -> Reading | None:
     them would take longer than the next frame, which is as good. Where zxing-cpp has no wheel,
     zbar alone rotates its own. Raises ValueError for anything but bytes in two dimensions.
     """
-    view = memoryview(cast("Buffer", grey))
-    if view.ndim != 2 or view.format != "B" or view.nbytes == 0 or not view.c_contiguous:
-        raise ValueError(f"not a grey picture: {view.format} {view.shape}")
+    view = _checked(grey)
     if _zxing() is None:
-        return _read_with_zbar_alone(_image(view), turn)
+        return read_with_zbar_alone(view, turn)
     reading = _read_with_zxing(view)
     if reading is not None:
         return reading
@@ -62,6 +60,20 @@ def read_qr(grey: "Picture", turn: int = 0) -> Reading | None:
         case _:
             # A wide neighbourhood keeps a blurred code's modules apart.
             return _read_with_zxing(_view(threshold(_image(view), parts=8)), is_two_toned=True)
+
+
+def read_with_zbar_alone(grey: "Picture", turn: int = 0) -> Reading | None:
+    """As `read_qr`, where zxing-cpp has no wheel."""
+    from PIL import ImageChops  # noqa: PLC0415 -- as all decoders: see load_decoders
+
+    image = _image(_checked(grey))
+    match turn % 3:
+        case 0:
+            return _read_with_zbar(threshold(image))
+        case 1:
+            return _read_with_zbar(image)
+        case _:
+            return _read_with_zbar(threshold(ImageChops.invert(image)))
 
 
 def threshold(grey: "Image", parts: int = 24) -> "Image":
@@ -86,6 +98,13 @@ def load_decoders() -> None:
         read_qr(nothing, turn)
 
 
+def _checked(grey: "Picture") -> memoryview:
+    view = memoryview(cast("Buffer", grey))
+    if view.ndim != 2 or view.format != "B" or view.nbytes == 0 or not view.c_contiguous:
+        raise ValueError(f"not a grey picture: {view.format} {view.shape}")
+    return view
+
+
 @cache
 def _zxing() -> "ModuleType | None":
     try:
@@ -105,18 +124,6 @@ def _read_with_zxing(view: memoryview, *, is_two_toned: bool = False) -> Reading
         binarizer=zxingcpp.Binarizer.BoolCast if is_two_toned else zxingcpp.Binarizer.LocalAverage,
     )
     return Reading(found.text, "zxing-cpp") if found is not None and found.text else None
-
-
-def _read_with_zbar_alone(grey: "Image", turn: int) -> Reading | None:
-    from PIL import ImageChops  # noqa: PLC0415
-
-    match turn % 3:
-        case 0:
-            return _read_with_zbar(threshold(grey))
-        case 1:
-            return _read_with_zbar(grey)
-        case _:
-            return _read_with_zbar(threshold(ImageChops.invert(grey)))
 
 
 def _read_with_zbar(grey: "Image") -> Reading | None:
