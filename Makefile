@@ -59,6 +59,10 @@ bench-latency: $(VENV)/.dev ## Frame to light, split by stage
 bench-scanner: $(VENV)/.dev ## What the scanner reads of a folder of photos (PHOTOS=folder)
 	$(BIN)/python -m bench.scanner --photos "$(PHOTOS)" $(ARGS)
 
+.PHONY: slips
+slips: $(VENV)/.dev ## Draw every kind of slip as the printer prints it (ARGS="--narrow --out /tmp")
+	$(BIN)/python -m bench.slips $(ARGS)
+
 .PHONY: bench-export
 bench-export: $(VENV)/.dev ## A million transactions as CSV, JSON Lines and XLSX: time and memory
 	$(BIN)/python -m bench.export $(ARGS)

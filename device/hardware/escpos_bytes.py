@@ -98,7 +98,7 @@ def compose(slip: Slip, settings: PrinterSettings) -> bytes:
 
 def _in_columns(left: str, right: str, columns: int) -> list[str]:
     room = columns - len(right) - 1
-    if room < columns // 3:
+    if room < columns // 3 or (len(left) > room and len(right) >= columns // 2):
         return [
             *textwrap.wrap(left, columns),
             *(row.rjust(columns) for row in _wrap(right, columns)),
