@@ -2,23 +2,29 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from device.chain import FILE_NAME
 from device.journal import look_at
-from device.till.entries import SaleAbandoned, SaleAnswered, SaleCancelled, SaleOpened
+from device.till.entries import (
+    SaleAbandoned,
+    SaleAcceptedOffline,
+    SaleAnswered,
+    SaleCancelled,
+    SaleOpened,
+)
 from protocol.messages import Approved
 from tests.journeys.bar import WITHIN_S, Bar, Guest, Watch, eventually
 from tests.journeys.strace import Attached, Call, Traced, killing
 from venue.edge import EdgeError
-from venue.lights import Light
+from venue.lights import Light, Seen
 from venue.paper import plain
 
 WAL_NAME: Final = f"{FILE_NAME}-wal"
-ENOUGH: Final = 500
+ENOUGH: Final = 800
 
 
 def nothing(_bar: Bar, _guest: Guest) -> None:
@@ -59,6 +65,8 @@ class Cut:
     word: Word
     answer: bool | None
     """Staff's, where the slip asked them whether the goods were handed over."""
+    seen: tuple[Seen, ...] = field(default=(), compare=False, repr=False)
+    """What the lamp said before the light went out."""
 
     @property
     def is_paid(self) -> bool:
@@ -174,11 +182,11 @@ def cut_everywhere(
         scene.prepare(bar, guest)
         watch = bar.watch()
         if not cut_at(bar, number, disk, lambda: scene.play(bar, guest)):
-            check(watch, Cut(word_of(bar, watch.since), None))
+            check(watch, Cut(word_of(bar, watch.since), None, bar.edge.lights(watch.since)))
             return cuts
-        word = word_of(bar, watch.since)
+        word, seen = word_of(bar, watch.since), bar.edge.lights(watch.since)
         bar.appliance.switch_on(bar.venue.rng())
-        cut = Cut(word, settle(bar, kept=kept))
+        cut = Cut(word, settle(bar, kept=kept), seen)
         check(watch, cut)
         cuts.append(cut)
         kept = cut.answer is None or not kept
@@ -227,6 +235,7 @@ def check_promise(watch: Watch, *, is_paid: bool) -> None:
     approved = {
         entry.key for entry in watch.journaled(SaleAnswered) if isinstance(entry.outcome, Approved)
     }
+    approved |= {entry.key for entry in watch.journaled(SaleAcceptedOffline)}
     ended = {entry.key for entry in watch.journaled(SaleCancelled)}
     ended |= {entry.key for entry in watch.journaled(SaleAbandoned)}
     deducted: dict[str, object] = {}

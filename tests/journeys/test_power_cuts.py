@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from device.till.entries import SaleAnswered, SaleCancelled
-from tests.journeys.bar import BAR_DOCUMENT, WITHIN_S, Bar, Books, Guest, Watch, eventually
+from device.till.entries import RefundOpened, SaleAnswered, SaleCancelled
+from protocol import receipt_qr
+from protocol.messages import SaleName
+from tests.journeys.bar import BAR_DOCUMENT, WITHIN_S, Bar, Books, Guest, Watch, eventually, now
 from tests.journeys.power import (
     Cut,
     Disk,
@@ -19,6 +21,7 @@ from tests.journeys.power import (
     stand_by,
 )
 from venue.lights import Light
+from venue.phone import badge
 from venue.stack import Venue
 
 pytestmark = [pytest.mark.xdist_group("power"), pytest.mark.timeout(900)]
@@ -29,7 +32,7 @@ disks = pytest.mark.parametrize("disk", Disk)
 @pytest.fixture(scope="module")
 def _bar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bar]:
     folder = tmp_path_factory.mktemp("power")
-    with Venue(folder, document=BAR_DOCUMENT) as venue:
+    with Venue(folder, document=BAR_DOCUMENT | {"offline": {"allowed": True}}) as venue:
         books = Books(f"sqlite:///{folder / 'cloud' / 'cloud.sqlite'}")
         bar = Bar(venue, books, venue.badge)
         bar.counter.sign_in(venue.badge)
@@ -78,6 +81,55 @@ def cancel(bar: Bar, guest: Guest) -> None:
     bar.appliance.network.mend()
 
 
+def lose_the_network(bar: Bar, _guest: Guest) -> None:
+    began = now()
+    bar.appliance.network.cut()
+    bar.edge.wait_for_light(Light.OFFLINE_ALLOWED, since=began, timeout_s=WITHIN_S)
+
+
+def sell_offline_and_upload(bar: Bar, guest: Guest) -> None:
+    bar.counter.key("100#")
+    began = bar.counter.show_phone(guest.fresh_qr().digits, "easy")
+    bar.edge.wait_for_approval(began, WITHIN_S)
+    bar.edge.wait_for_paper(began, WITHIN_S)
+    bar.edge.clear()
+    bar.appliance.network.mend()
+
+
+class Returned:
+    """A sale that somebody wants back, with its receipt."""
+
+    def __init__(self) -> None:
+        self._receipt = ""
+
+    def buy(self, bar: Bar, guest: Guest) -> None:
+        watch = bar.watch()
+        check_next_sale(bar, guest)
+        (sale,) = watch.posted()
+        self._receipt = receipt_qr.write(SaleName(sale.device_id, sale.idempotency_key))
+
+    def give_back(self, bar: Bar, _guest: Guest) -> None:
+        edge = bar.edge
+        began = now()
+        edge.tap("B")
+        edge.wait_for_light(Light.SHOW_RECEIPT, since=began, timeout_s=WITHIN_S)
+        edge.show(badge(self._receipt, bar.venue.rng(), "easy"))
+        edge.wait_for_light(Light.KEY_THE_AMOUNT, since=began, timeout_s=WITHIN_S)
+        edge.clear()
+        edge.tap("#")
+        edge.wait_for_light(Light.REFUNDED, since=began, timeout_s=WITHIN_S)
+        edge.wait_for_paper(began, WITHIN_S)
+
+
+def check_refund(watch: Watch, cut: Cut) -> None:
+    """What the journal opened is given back, once, however often it was asked for."""
+    opened = [entry.key for entry in watch.journaled(RefundOpened)]
+    assert [row.idempotency_key for row in watch.posted()] == opened
+    assert {row.type for row in watch.posted()} <= {"Refund"}
+    was_shown = any(one.light is Light.REFUNDED for one in cut.seen)
+    assert len(opened) == 1 if was_shown else len(opened) <= 1
+
+
 def check_sale(watch: Watch, cut: Cut) -> None:
     check_promise(watch, is_paid=cut.is_paid)
 
@@ -118,6 +170,26 @@ def test_power_cut_in_a_cancel_after_lost_replies_leaves_nothing_deducted(
     assert set(cuts) == {Cut(Word.NONE, None), Cut(Word.NOT_PAID, None)}, (
         "before the cancel was journaled, and before the cloud's answer to it was"
     )
+
+
+@disks
+def test_power_cut_in_an_offline_sale_and_its_upload_posts_it_once_or_never(
+    bar: Bar, guest: Guest, disk: Disk
+) -> None:
+    scene = Scene("an offline sale", sell_offline_and_upload, lose_the_network)
+    cuts = cut_everywhere(bar, guest, scene, disk, check_sale)
+    answered = [cut for cut in cuts if cut.answer is not None]
+    word = Word.NONE if disk is Disk.KEEPS else Word.PAID
+    assert answered == [Cut(word, answer=True), Cut(word, answer=False)]
+    assert cuts[-1] == Cut(Word.PAID, None), "the upload's answer is journaled too"
+
+
+@disks
+def test_power_cut_in_a_refund_gives_back_once_or_never(bar: Bar, guest: Guest, disk: Disk) -> None:
+    returned = Returned()
+    scene = Scene("a refund", returned.give_back, returned.buy)
+    cuts = cut_everywhere(bar, guest, scene, disk, check_refund)
+    assert len(cuts) >= 3, "opened, answered and shown each have a flush"
 
 
 def test_power_cut_between_publish_and_reply_gives_the_credits_back(bar: Bar, guest: Guest) -> None:
