@@ -148,8 +148,6 @@ def _light_after(before: Till, till: Till, effects: Effects) -> Effects:
     shown = [each.light for each in effects if isinstance(each, ShowLight)]
     if light is None:
         return ()
-    if not shown and resting_light(before) is None:
-        return ()
     return () if light == (shown[-1] if shown else resting_light(before)) else (ShowLight(light),)
 
 

@@ -249,16 +249,15 @@ def _tell(
     assert terms is not None, "a request was answered, so there is a policy"
     wanted = RefundWanted(refund.sale, refund.amount)
     is_awaited = isinstance(till.phase, Refunding) and till.phase.refund.key == refund.key
-    match answer:
-        case Refunded(amount=amount, left_in_cents=cents):
-            left = LeftOfSale(refund.sale, Money(cents, amount.currency))
-            till = replace(till, left_of_sale=left)
-            slip = refund_slip(refund, answer, terms)
-        case Declined(reason=Reason.APPROVAL_NEEDED) if is_awaited:
-            slip = supervisor_slip(wanted, terms)
-        case Declined(reason=reason):
-            left = _left_of(till, wanted) if reason is Reason.OVER_WHAT_IS_LEFT else None
-            slip = no_refund_slip(wanted, reason, left, terms, now.wall_ms)
+    if isinstance(answer, Refunded):
+        left = LeftOfSale(refund.sale, Money(answer.left_in_cents, answer.amount.currency))
+        till = replace(till, left_of_sale=left)
+        slip = refund_slip(refund, answer, terms)
+    elif is_awaited and answer.reason is Reason.APPROVAL_NEEDED:
+        slip = supervisor_slip(wanted, terms)
+    else:
+        left = _left_of(till, wanted) if answer.reason is Reason.OVER_WHAT_IS_LEFT else None
+        slip = no_refund_slip(wanted, answer.reason, left, terms, now.wall_ms)
     effects: Effects = ()
     if is_awaited:
         till, ended, effects = _light(till, wanted, answer, now)
@@ -276,21 +275,19 @@ def _light(
     till: Till, wanted: RefundWanted, answer: Refunded | Declined, now: Now
 ) -> tuple[Till, tuple[Entry, ...], Effects]:
     now_s = now.monotonic_s
+    if isinstance(answer, Refunded):
+        till = replace(till, phase=Showing(Light.REFUNDED, now_s + REFUNDED_S))
+        return till, (), (ShowLight(Light.REFUNDED), MakeSound(Sound.REFUNDED))
+    if answer.reason is Reason.APPROVAL_NEEDED:
+        supervisor = SupervisorWanted(wanted, now_s + SUPERVISOR_WAIT_S)
+        till, effects = watch(till, supervisor, now.wall_ms)
+        return till, (), (*effects, MakeSound(Sound.DECLINED))
     ended: tuple[Entry, ...] = ()
-    match answer:
-        case Refunded():
-            till = replace(till, phase=Showing(Light.REFUNDED, now_s + REFUNDED_S))
-            return till, ended, (ShowLight(Light.REFUNDED), MakeSound(Sound.REFUNDED))
-        case Declined(reason=Reason.APPROVAL_NEEDED):
-            supervisor = SupervisorWanted(wanted, now_s + SUPERVISOR_WAIT_S)
-            till, effects = watch(till, supervisor, now.wall_ms)
-            return till, ended, (*effects, MakeSound(Sound.DECLINED))
-        case Declined(reason=reason):
-            if reason in SESSION_IS_OVER and till.session is not None:
-                till, over = end_session(till)
-                ended = (over,)
-            till, effects = decline(till, now_s, reason.value)
-            return till, ended, effects
+    if answer.reason in SESSION_IS_OVER:
+        till, over = end_session(till)
+        ended = (over,)
+    till, effects = decline(till, now_s, answer.reason.value)
+    return till, ended, effects
 
 
 def _left_of(till: Till, wanted: RefundWanted) -> Money | None:

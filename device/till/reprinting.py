@@ -61,19 +61,15 @@ def give_up_last_receipt(till: Till, phase: Inquiring, about: LastReceiptOf, now
 def print_own(till: Till, event: OwnRecalled, now: Now) -> Step:
     """What the journal itself knows, on paper."""
     assert till.terms is not None, "it was asked for by somebody who was signed in"
-    match event.what, event.last_sale:
-        case OwnWord.SHIFT, _:
-            slip = own_shift_slip(
-                event.shift,
-                till.terms,
-                event.initials,
-                now.wall_ms,
-                is_leaving=isinstance(till.phase, LeaveAsked),
-            )
-        case OwnWord.LAST_RECEIPT, None:
-            slip = no_receipt_slip(till.terms, now.wall_ms)
-        case OwnWord.LAST_RECEIPT, last:
-            slip = copy_of_own(last, till.terms)
+    if event.what is OwnWord.SHIFT:
+        is_leaving = isinstance(till.phase, LeaveAsked)
+        slip = own_shift_slip(
+            event.shift, till.terms, event.initials, now.wall_ms, is_leaving=is_leaving
+        )
+    elif event.last_sale is None:
+        slip = no_receipt_slip(till.terms, now.wall_ms)
+    else:
+        slip = copy_of_own(event.last_sale, till.terms)
     return till, (Print(slip),)
 
 

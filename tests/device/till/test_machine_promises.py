@@ -8,31 +8,50 @@ from hypothesis import strategies as st
 
 from device.till import effects as do
 from device.till.contents import (
+    AskForBalance,
     AskForHeartbeat,
+    AskForLastReceipt,
+    AskForShiftReport,
+    AskToApprove,
     AskToCancel,
     AskToDeduct,
     AskToPostAgain,
+    AskToPostOffline,
+    AskToRefund,
     AskToSignIn,
     AskToSignOut,
 )
 from device.till.entries import (
     CancelReason,
     LightShown,
+    RefundAbandoned,
+    RefundAnswered,
+    RefundOpened,
     SaleAnswered,
     SaleCancelled,
     SaleKept,
     SaleOpened,
 )
 from device.till.events import Event, LinkDown, LinkUp, PolicyArrived
+from device.till.receipt import Text
+from device.till.refunding import SETTLES_NOTHING
 from device.till.signals import Light
 from device.till.states import HandedOverAsked, JournalBroken, Ready
 from protocol.messages import (
+    ApprovalGranted,
     Approved,
+    BalanceShown,
     Cancelled,
+    Declined,
     Outcome,
     Reason,
+    Refunded,
+    SaleName,
+    ShiftReport,
     SignedOut,
 )
+from protocol.money import Money
+from protocol.receipt_qr import write
 from tests.device.stage import (
     PIN,
     Sent,
@@ -56,6 +75,10 @@ class Witness(Stage):
     """The cloud's ledger: whether a key is deducted; a cancelled one never will be."""
     cancelled: set[str] = field(default_factory=set)
     journaled_at_green: list[bool] = field(default_factory=list)
+    refunds: dict[str, Refunded | Declined] = field(default_factory=dict)
+    """What the cloud gave back, or not, key by key: once and for all."""
+    journaled_at_refunded: list[bool] = field(default_factory=list)
+    _approvals: int = 0
 
     def _perform(self, effect: do.Effect) -> Event | None:
         if isinstance(effect, do.AccountForSale):
@@ -68,9 +91,14 @@ class Witness(Stage):
             self.journaled_at_green.append(
                 isinstance(decision, SaleAnswered) and isinstance(decision.outcome, Approved)
             )
+        if isinstance(effect, do.ShowLight) and effect.light is Light.REFUNDED:
+            word = self.journal[-1]
+            self.journaled_at_refunded.append(
+                isinstance(word, RefundAnswered) and isinstance(word.outcome, Refunded)
+            )
         return super()._perform(effect)
 
-    def decide(self, sent: Sent) -> Outcome:
+    def decide(self, sent: Sent) -> Outcome:  # noqa: PLR0912 -- one branch a kind
         """The cloud, as docs/rules.md's table of keys and outcomes has it."""
         key = sent.content.key
         match sent.content:
@@ -90,8 +118,30 @@ class Witness(Stage):
             case AskToPostAgain(sale=sale):
                 self.deducted.setdefault(key, True)
                 return approved(sale.amount.amount_in_cents)
+            case AskToPostOffline(sale=sale):
+                self.deducted.setdefault(key, True)
+                return approved(sale.amount.amount_in_cents)
+            case AskToRefund(refund=refund):
+                return self.refunds.setdefault(key, self._refund(refund))
+            case AskToApprove(amount=amount):
+                self._approvals += 1
+                name = f"approval-{self._approvals:010d}"
+                return ApprovalGranted(name, amount or Money(100, "EUR"), self.wall_ms + 300_000)
+            case AskForBalance():
+                return BalanceShown(Money(1700, "EUR"))
+            case AskForLastReceipt():
+                return declined(Reason.NO_RECEIPT)
+            case AskForShiftReport():
+                return ShiftReport("EUR", 0, 0, 0, 0, 0, 0, 0, 0, ())
             case AskForHeartbeat():
                 return declined(Reason.MALFORMED)
+
+    def _refund(self, refund: RefundOpened) -> Refunded | Declined:
+        """Above 5.00 a supervisor has to agree first."""
+        amount = refund.amount or Money(100, "EUR")
+        if amount.amount_in_cents > 500 and refund.approval_id is None:
+            return declined(Reason.APPROVAL_NEEDED)
+        return Refunded("t", amount, 0, Money(1800, "EUR"), refund.key, self.wall_ms)
 
 
 STEPS = st.lists(
@@ -104,6 +154,9 @@ STEPS = st.lists(
         st.tuples(st.just("hold"), st.sampled_from("*D")),
         st.tuples(st.just("badge"), st.just(0)),
         st.tuples(st.just("wallet"), st.integers(1, 4)),
+        st.tuples(st.just("receipt"), st.integers(1, 3)),
+        st.tuples(st.just("refund"), st.integers(1, 9)),
+        st.tuples(st.just("give back"), st.integers(1, 9)),
         st.tuples(st.just("rubbish"), st.just(0)),
         st.tuples(st.just("decide"), st.integers(1, 3)),
         st.tuples(st.just("decide without an answer"), st.integers(1, 3)),
@@ -147,7 +200,16 @@ def play(stage: Witness, name: str, value: object) -> None:  # noqa: C901, PLR09
             stage.show(a_badge())
             stage.press(f"{PIN}#")
         case "wallet", int():
-            stage.show(a_wallet_qr(value))
+            stage.show(a_wallet_qr(value, payer=f"payerpayer{value}"))
+        case "receipt", int():
+            stage.show(receipt(value))
+        case "refund", int():
+            stage.press("B")
+            stage.show(receipt(value % 3 + 1))
+            stage.press(f"{value}00#")
+        case "give back", int():
+            play(stage, "refund", value)
+            play(stage, "decide", 1)
         case "rubbish", _:
             stage.show("https://example.org")
         case "decide", int() if len(stage.sent) >= value:
@@ -158,6 +220,9 @@ def play(stage: Witness, name: str, value: object) -> None:  # noqa: C901, PLR09
         case "refuse", Reason() if stage.sent:
             sent = stage.sent[-1]
             # The cloud refuses a key under which it has decided nothing else.
+            if isinstance(sent.content, AskToRefund) and value not in SETTLES_NOTHING:
+                answer = stage.refunds.setdefault(sent.content.key, declined(value))
+                stage.answer(answer, sent)
             if isinstance(sent.content, AskToDeduct) and not stage.deducted.get(sent.content.key):
                 stage.deducted[sent.content.key] = False
                 stage.cancelled.add(sent.content.key)
@@ -178,6 +243,10 @@ def play(stage: Witness, name: str, value: object) -> None:  # noqa: C901, PLR09
             stage.take(PolicyArrived(stage.policy, UTC, "token"))
         case _:
             pass
+
+
+def receipt(number: int) -> str:
+    return write(SaleName("till-1", f"sale-{number:012d}"))
 
 
 def _version(stage: Stage) -> int:
@@ -234,6 +303,18 @@ def test_the_steps_reach_green_red_faults_and_questions() -> None:
     play(stage, "wait", 20.0)
     play(stage, "pay and be cut off", 5)
     assert isinstance(stage.till.phase, HandedOverAsked)
+    play(stage, "keys", "#")
+    play(stage, "link", True)
+    play(stage, "wait", 4.5)
+    play(stage, "give back", 3)
+    assert stage.light is Light.REFUNDED
+    play(stage, "wait", 4.5)
+    play(stage, "give back", 7)
+    assert stage.light is Light.SUPERVISOR
+    play(stage, "badge", 0)
+    play(stage, "decide", 1)
+    play(stage, "decide", 1)
+    assert stage.light is Light.REFUNDED
 
 
 @settings(max_examples=300, deadline=None)
@@ -275,6 +356,7 @@ def test_every_sale_ends_and_everything_is_answered(steps: list[tuple[str, objec
     bring_to_rest(stage)
     assert stage.standing.sales == ()
     assert stage.standing.sign_outs == ()
+    assert stage.standing.refunds == ()
     assert stage.till.outbox == ()
     keys = [each.key for each in stage.journal if isinstance(each, SaleOpened)]
     assert len(keys) == len(set(keys)), "a key opens one sale"
@@ -290,6 +372,27 @@ def test_a_sale_has_one_decision(steps: list[tuple[str, object]]) -> None:
     cancelled = {each.key for each in stage.journal if isinstance(each, SaleCancelled)}
     assert shown & cancelled == set()
     assert set(stage.greens) & stage.shown_as_not_deducted == set()
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+def test_a_refund_is_given_once_and_told_and_its_light_never_lies(
+    steps: list[tuple[str, object]],
+) -> None:
+    stage = opened()
+    for name, value in steps:
+        play(stage, name, value)
+    bring_to_rest(stage)
+    assert all(stage.journaled_at_refunded), "its light only after a journaled answer"
+    begun = [each.key for each in stage.journal if isinstance(each, RefundOpened)]
+    abandoned = {each.key for each in stage.journal if isinstance(each, RefundAbandoned)}
+    assert len(begun) == len(set(begun)), "a key opens one refund"
+    assert set(stage.refunds) <= set(begun), "asked for only what is journaled"
+    assert not abandoned & set(stage.refunds), "abandoned: never asked for"
+    told = {line.text for slip in stage.slips for line in slip.lines if isinstance(line, Text)}
+    for key, answer in stage.refunds.items():
+        if isinstance(answer, Refunded):
+            assert key in told, "given back: there is a slip"
 
 
 @settings(max_examples=100, deadline=None)
