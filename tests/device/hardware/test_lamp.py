@@ -1,15 +1,17 @@
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice, product
+from itertools import combinations, islice, product
 from typing import TYPE_CHECKING
 
 import pytest
 from gpiozero.pins import Factory
 from gpiozero.pins.mock import MockFactory, MockPWMPin
 
-from device.hardware.lamp import GREEN, RgbLamp, pattern_of
-from device.hardware.settings import LampPins
-from device.till.signals import Light
+from device.hardware.buzzer import beeps_of
+from device.hardware.lamp import GREEN, RgbLamp, Step, pattern_of
+from device.hardware.settings import HardwareSettings, LampPins
+from device.hardware.simulated_pins import KeyMatrix, SimulatedFactory
+from device.till.signals import Light, Sound
 
 if TYPE_CHECKING:
     from .conftest import Wiring
@@ -125,3 +127,60 @@ def test_the_edge_reports_whole_colours_only(wiring: "Wiring") -> None:
         GREEN,
         (0, 0, 0),
     ]
+
+
+def without_colour(light: Light) -> tuple[tuple[float, float], ...]:
+    """How bright, against its own brightest, and how long: what is left without any hue."""
+    steps = [*pattern_of(light).once, *pattern_of(light).forever]
+    luminances = [
+        0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in colours(steps)
+    ]
+    brightest = max(luminances) or 1.0
+    return tuple(
+        (round(luminance / brightest, 1), step.seconds)
+        for luminance, step in zip(luminances, steps, strict=True)
+    )
+
+
+def colours(steps: list[Step]) -> list[tuple[float, float, float]]:
+    return [step.colour for step in steps]
+
+
+def test_without_colour_only_the_two_that_have_each_a_sound_of_their_own_look_alike() -> None:
+    alike = {
+        frozenset({one, other})
+        for one, other in combinations(Light, 2)
+        if without_colour(one) == without_colour(other)
+    }
+    # Steady for two seconds: one high beep, or two low ones. Ready lasts, and dark is dark.
+    assert alike == {frozenset({Light.APPROVED, Light.DECLINED})}
+    assert beeps_of(Sound.APPROVED) != beeps_of(Sound.DECLINED)
+
+
+def test_no_paper_is_seen_without_its_violet() -> None:
+    winking = [light for light in Light if light.value.endswith("no paper")]
+    assert len(winking) == 3
+    for light in winking:
+        steps = pattern_of(light).forever
+        violet = [at for at, step in enumerate(steps) if step.colour[2] > step.colour[1]]
+        assert violet
+        for at in violet:
+            assert steps[at - 1].colour == steps[(at + 1) % len(steps)].colour == (0, 0, 0)
+
+
+def test_a_lamp_with_a_common_anode_shines_by_pulling_its_pins_low() -> None:
+    pins = LampPins(common="anode")
+    colours_told = list[tuple[float, float, float]]()
+    wired = SimulatedFactory(
+        HardwareSettings(kind="simulated", socket="unused", lamp=pins),
+        KeyMatrix(),
+        on_colour=lambda red, green, blue: colours_told.append((red, green, blue)),
+        on_tone=lambda _hz: None,
+    )
+    made = RgbLamp(pins, wired)
+    made.show(Light.APPROVED)
+    assert colour(wired) == (1, 0, 1)
+    assert colours_told[-1] == GREEN
+    made.close()
+    assert colours_told[-1] == (0, 0, 0)
+    wired.close()
