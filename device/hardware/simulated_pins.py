@@ -73,6 +73,10 @@ class SimulatedPin(MockPWMPin):
         self._wiring.on_state(self)
         return changed
 
+    def _set_function(self, value: str) -> None:
+        super()._set_function(value)
+        self._wiring.on_state(self)
+
     def _set_frequency(self, value: float | None) -> None:
         super()._set_frequency(value)
         self._wiring.on_state(self)
@@ -115,8 +119,7 @@ class SimulatedFactory(MockFactory):
         if not self._is_wired:
             return
         if pin.info.name == self._blue_name:
-            levels = (float(lead.state) for lead in self._lamp)
-            red, green, blue = (1 - each if self._is_lit_low else each for each in levels)
+            red, green, blue = (self._brightness(lead) for lead in self._lamp)
             if self._colour != (red, green, blue):
                 self._colour = (red, green, blue)
                 self._on_colour(red, green, blue)
@@ -125,3 +128,9 @@ class SimulatedFactory(MockFactory):
             if tone != self._tone:
                 self._tone = tone
                 self._on_tone(tone)
+
+    def _brightness(self, lead: Pin) -> float:
+        if not self._is_lit_low:
+            return float(lead.state)
+        # A pin that is let go is an input: no current flows through it to either side.
+        return 1 - float(lead.state) if lead.function == "output" else 0.0

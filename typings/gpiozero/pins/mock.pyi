@@ -9,6 +9,7 @@ class MockPin(Pin):
 class MockPWMPin(MockPin):
     frequency: float | None
     def _set_frequency(self, value: float | None) -> None: ...
+    def _set_function(self, value: str) -> None: ...
 
 class MockFactory(Factory):
     def __init__(
