@@ -131,7 +131,7 @@ def run(
         "normal phones": _phones("normal", phones),
         "hard phones": _phones("hard", phones),
         "no code": [
-            *(_painted_over(one) for one in (*labelled, *_phones("normal", 10))),
+            *_painted_over((*labelled, *_phones("normal", 10))),
             *(
                 Picture(f"counter {seed}", empty_counter(np.random.default_rng(seed)), None)
                 for seed in range(10)
@@ -190,23 +190,31 @@ def _phones(difficulty: Difficulty, number: int) -> list[Picture]:
     return pictures
 
 
-def _painted_over(picture: Picture) -> Picture:
-    """The same, with every code that zxing-cpp finds covered; the rest is as it was."""
-    image = Image.fromarray(picture.grey)
-    for _ in range(8):
-        found = zxingcpp.read_barcodes(
+def _painted_over(pictures: Iterable[Picture]) -> Iterator[Picture]:
+    """The same with every code covered and the rest as it was; those that zxing-cpp finds none in
+    are left out, since their codes would still be there."""
+    for picture in pictures:
+        image = Image.fromarray(picture.grey)
+        is_painted = False
+        while found := zxingcpp.read_barcodes(
             np.asarray(image), formats=zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode)
-        )
-        if not found:
-            break
-        for code in found:
-            at = code.position
-            corners = [
-                (corner.x, corner.y)
-                for corner in (at.top_left, at.top_right, at.bottom_right, at.bottom_left)
-            ]
-            ImageDraw.Draw(image).polygon(corners, fill=128, outline=128, width=5)
-    return Picture(f"{picture.name}, painted over", np.asarray(image), None)
+        ):
+            is_painted = True
+            for code in found:
+                ImageDraw.Draw(image).polygon(_wider(code.position), fill=128)
+        if is_painted:
+            yield Picture(f"{picture.name}, painted over", np.asarray(image), None)
+
+
+def _wider(at: zxingcpp.Position) -> list[tuple[float, float]]:
+    """The code's corners and a fifth of its size beyond them."""
+    corners = [
+        (float(corner.x), float(corner.y))
+        for corner in (at.top_left, at.top_right, at.bottom_right, at.bottom_left)
+    ]
+    middle_x = sum(x for x, _ in corners) / 4
+    middle_y = sum(y for _, y in corners) / 4
+    return [(middle_x + (x - middle_x) * 1.4, middle_y + (y - middle_y) * 1.4) for x, y in corners]
 
 
 def _score(pictures: Sequence[Picture], read: Reader, what: str, console: Console) -> Score:
