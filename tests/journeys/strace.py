@@ -147,9 +147,10 @@ def killing(name: str, number: int) -> tuple[str, ...]:
     return ("--inject", f"{name}:signal=KILL:when={number}")
 
 
-def failing(name: str, error: str, when: str) -> tuple[str, ...]:
+def failing(name: str, error: str, when: str, *, attached: bool = False) -> tuple[str, ...]:
     """`when`: `3` the third alone, `3+` the third and all after it."""
-    return ("--seccomp-bpf", "--inject", f"{name}:error={error}:when={when}")
+    quick = () if attached else ("--seccomp-bpf",)
+    return (*quick, "--inject", f"{name}:error={error}:when={when}")
 
 
 def _finished(call: Call, said: str) -> Call:
