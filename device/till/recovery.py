@@ -238,7 +238,8 @@ def _recall(till: Till, standing: Standing) -> Till:
 
 def _sale_at_stake(phase: Phase, event: JournalFailed) -> tuple[SaleOpened, bool] | None:
     """The sale that this failure ends, and whether its request may have been published."""
-    undone = (SaleAnswered, SaleAcceptedOffline)
+    # Opened: scanned first, and decided in the same breath.
+    undone = (SaleOpened, SaleAnswered, SaleAcceptedOffline)
     unanswered = {each.key for each in event.entries if isinstance(each, undone)}
     begun = {each.key for each in event.entries if isinstance(each, SaleOpened)}
     match phase:

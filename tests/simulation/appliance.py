@@ -96,7 +96,7 @@ class Appliance:
         self.till = Till()
         self._wall_is_set = self._random.random() < 0.8
         # Where NTP did not set it, the clock of a Pi is behind: a code looks younger than it is.
-        behind_ms = 0 if self._wall_is_set else self._random.randint(30_000, 10**8)
+        behind_ms = 0 if self._wall_is_set else self._some_ms()
         self._skew_ms = self._random.randint(-3000, 3000) - behind_ms
         self._notary = Notary(credentials_of(DeviceId(self.device_id)))
         self._history.note(self.device_id, "power on")
@@ -105,8 +105,12 @@ class Appliance:
 
     def jump_clock(self) -> None:
         """Its wall clock is set, by hours and for no good reason."""
-        self._skew_ms += self._random.choice((-1, 1)) * self._random.randint(10**4, 10**8)
+        self._skew_ms += self._random.choice((-1, 1)) * self._some_ms()
         self._history.note(self.device_id, "clock jump", self._skew_ms)
+
+    def _some_ms(self) -> int:
+        """So little that a code may still look good, or hours."""
+        return self._random.randint(25_000, self._random.choice((70_000, 10**8)))
 
     def cut_power(self) -> None:
         if self.till is None:

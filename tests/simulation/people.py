@@ -181,6 +181,8 @@ class Staff:
                 self._show(badge_of(self._random.choice(STAFF)))
             case Ready() if chance < 0.03:
                 self._press("D", held=True)
+            case Ready(scanned=None) if chance < 0.07:
+                self._show_phone()
             case Ready() if chance < 0.25:
                 self._key("A1A1A3" if chance < 0.2 else "A2", "#")
             case Ready():

@@ -4,7 +4,7 @@ from functools import cache
 import pytest
 
 from tests.simulation.fair import hold_fair, seeds
-from tests.simulation.weather import PERFECT, WORST
+from tests.simulation.weather import LONELY, PERFECT, WORST
 
 HAZARDS = (
     "light: approved",
@@ -30,10 +30,26 @@ HAZARDS = (
     "silent cut",
     "new policy",
     "session ended by the office",
+    "clock jump",
 )
 """What has to come about, or the promise was hardly put to the test."""
 
+HAZARDS_ALONE = (
+    "light: approved offline",
+    "light: offline, sales allowed",
+    "light: fault: do not hand over",
+    "offline_acceptance: posted_offline",
+    "offline_acceptance: approved",
+    "offline_acceptance: same answer",
+    "offline_acceptance: under_review",
+    "deduct: posted_offline",
+    "cancel: reversed",
+    "slip: kept",
+    "slip: not kept",
+    "review ended",
+)
 WORST_FAIRS = 12
+LONELY_FAIRS = 12
 
 
 @cache
@@ -41,7 +57,12 @@ def _hold_worst_fair(seed: int) -> Counter[str]:
     return hold_fair(seed, WORST)
 
 
-@pytest.mark.parametrize("seed", seeds(30))
+@cache
+def _hold_lonely_fair(seed: int) -> Counter[str]:
+    return hold_fair(seed, LONELY)
+
+
+@pytest.mark.parametrize("seed", seeds(26))
 def test_the_light_never_lies(seed: int) -> None:
     assert hold_fair(seed)["sales"] > 0
 
@@ -49,6 +70,11 @@ def test_the_light_never_lies(seed: int) -> None:
 @pytest.mark.parametrize("seed", seeds(WORST_FAIRS))
 def test_the_light_never_lies_when_everything_goes_wrong_at_once(seed: int) -> None:
     assert _hold_worst_fair(seed)["sales"] > 0
+
+
+@pytest.mark.parametrize("seed", seeds(LONELY_FAIRS))
+def test_the_light_never_lies_while_tills_sell_alone(seed: int) -> None:
+    assert _hold_lonely_fair(seed)["sales"] > 0
 
 
 @pytest.mark.parametrize("seed", seeds(2))
@@ -66,3 +92,9 @@ def test_the_fairs_meet_every_hazard() -> None:
     met = sum((_hold_worst_fair(seed) for seed in range(WORST_FAIRS)), Counter[str]())
     assert [hazard for hazard in HAZARDS if met[hazard] < 1] == []
     assert met["sales"] > 300
+
+
+def test_the_lonely_fairs_meet_every_hazard() -> None:
+    met = sum((_hold_lonely_fair(seed) for seed in range(LONELY_FAIRS)), Counter[str]())
+    assert [hazard for hazard in HAZARDS_ALONE if met[hazard] < 1] == []
+    assert met["light: approved offline"] > 50

@@ -58,7 +58,7 @@ WORST = Weather(
     mischief=0.2,
 )
 
-LONELY = replace(WORST, offline=1.0, outage=0.03, office=0.02, commit_fault=0.01)
+LONELY = replace(WORST, offline=1.0, outage=0.04, office=0.02, message_lost=0.05)
 """Where tills sell alone most of the time."""
 
 

@@ -41,10 +41,10 @@ SETTLE_STEP_MS: Final = 5_000
 OFFLINE: Final = OfflineRules(
     allowed=True,
     sale_max_in_cents=1000,
-    wallet_max_in_cents=1500,
-    wallet_sales_max=3,
-    spell_max_in_cents=4000,
-    spell_sales_max=8,
+    wallet_max_in_cents=900,
+    wallet_sales_max=2,
+    spell_max_in_cents=1700,
+    spell_sales_max=4,
     sync_age_max_s=90,
     deny_list_age_max_s=60,
 )
@@ -153,7 +153,7 @@ class World:
             if self._happens(self.weather.link_cut):
                 self._cut_link(each)
             if self._happens(self.weather.outage):
-                each.cut_link(self.random.uniform(20_000, 120_000))
+                each.cut_link(self.random.uniform(20_000, 150_000))
             if self._happens(self.weather.clock_jump):
                 each.jump_clock()
             if self._happens(self.weather.replay):

@@ -14,6 +14,7 @@ from device.till.entries import (
     SaleAbandoned,
     SaleCancelled,
     SaleKept,
+    SaleOpened,
     Synced,
     SyncRefused,
     WalletKeysTaken,
@@ -350,6 +351,32 @@ def test_a_disk_that_fails_at_the_acceptance_lights_no_green() -> None:
     stage.wait(1.0)
     assert stage.uploads == []
     assert stage.standing.sales[0].is_cancelled
+
+
+def test_a_disk_that_fails_as_a_code_shown_first_is_taken_lights_no_green() -> None:
+    """Opened and accepted in one step: what was not even opened is not uploaded."""
+    stage = cut_off()
+    stage.show(a_code(stage))
+    stage.failing_kind = SaleOpened
+    stage.press("500#")
+    assert stage.light is Light.FAULT
+    assert Light.APPROVED_OFFLINE not in stage.lights
+    stage.failing_kind = None
+    stage.connect()
+    stage.wait(10.0)
+    assert stage.uploads == []
+    assert isinstance(stage.last(AskToCancel).content, AskToCancel)
+
+
+def test_a_code_shown_first_pays_alone_at_the_hash_key() -> None:
+    stage = cut_off()
+    stage.show(a_code(stage))
+    stage.wait(5.0)
+    scanned_ms = stage.true_ms - 5000
+    stage.press("500#")
+    assert stage.light is Light.APPROVED_OFFLINE
+    assert stage.acceptances[0].scanned_at_ms == scanned_ms
+    assert stage.acceptances[0].accepted_at_ms == scanned_ms + 5000
 
 
 def test_a_disk_that_fails_once_the_light_is_on_takes_nothing_back() -> None:
