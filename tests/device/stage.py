@@ -285,6 +285,10 @@ class Stage:
         self.wall_ms += int((until - self.now_s) * 1000)
         self.now_s = until
 
+    def now(self) -> Now:
+        """What the next event would be taken at."""
+        return self._now()
+
     def _now(self) -> Now:
         self._keys += 1
         return Now(
