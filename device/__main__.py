@@ -103,6 +103,54 @@ def receipts(
 
 
 @app.command()
+def selftest(
+    config: Config = None,
+    state: State = None,
+    *,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="This part alone; may be said again.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Nobody is there: skip what needs somebody.")
+    ] = False,
+    on_paper: Annotated[bool, typer.Option("--print", help="Print the result, too.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The result for a program.")] = False,
+) -> None:
+    """Try every part and what surrounds it: keys, lamp, buzzer, camera, printer, network, clock,
+    certificate, disk.
+
+    Stop the appliance first. What to do is said on stderr, the result on stdout; `#` or y says
+    yes, `*` or n no. Exit code 1 where a part failed.
+    """
+    from device.runtime import AlreadyRunningError
+    from device.selftest.findings import Part, is_sound, table_of
+    from device.selftest.walk import Walk
+
+    settings = _settings(config, state)
+    unknown = sorted(set(only or ()) - set(Part))
+    if unknown:
+        typer.echo(f"railtix-pos: no part {unknown[0]!r}; there are {', '.join(Part)}", err=True)
+        raise typer.Exit(2)
+    _log_trouble_alone()
+    try:
+        found = Walk(settings, is_alone=yes, prints=on_paper).over(
+            [part for part in Part if not only or part in only]
+        )
+    except (AlreadyRunningError, OSError) as error:
+        typer.echo(f"railtix-pos: {error}", err=True)
+        raise typer.Exit(1) from error
+    if json:
+        import msgspec
+
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        from rich.console import Console
+
+        Console().print(table_of(found))
+    raise typer.Exit(0 if is_sound(found) else 1)
+
+
+@app.command()
 def reset(
     config: Config = None,
     state: State = None,
@@ -136,6 +184,18 @@ def reset(
 
 def main() -> None:
     app()
+
+
+def _log_trouble_alone() -> None:
+    """On stderr, away from the result; a part's own lines would drown what a person is told."""
+    import logging
+
+    import structlog
+
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+    )
 
 
 def _settings(config: Path | None, state: Path | None) -> "Settings":

@@ -1,0 +1,1 @@
+"""`railtix-pos selftest`: walks a person through the parts, and looks at what surrounds them."""
