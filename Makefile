@@ -71,6 +71,10 @@ bench-export: $(VENV)/.dev ## A million transactions as CSV, JSON Lines and XLSX
 bench-api: $(VENV)/.dev ## QR tokens and balances a second beside a bare FastAPI endpoint
 	$(BIN)/python -m bench.api $(ARGS)
 
+.PHONY: soak
+soak: $(VENV)/.dev ## A rush with faults, for hours: memory, lost sales, double postings (MINUTES=60)
+	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),60)
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Pin every Python package anew, with hashes and without addresses
 	$(BIN)/pip install --quiet uv

@@ -120,6 +120,10 @@ class Edge:
     def put_paper_in(self) -> None:
         self._order(paper="ok")
 
+    def put_printer(self, state: str) -> None:
+        """"ok", "low", "out", "open", "hung", "away" or "silent", as the appliance's edge says."""
+        self._order(paper=state)
+
     def lights(self, since: float = 0.0) -> tuple[Seen, ...]:
         """What the lamp said, by its pins alone, beginning with what it said at `since`."""
         with self._news:
