@@ -12,6 +12,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+NOWHERE: Final = "none"
+"""The template of an address that nothing answers at; the address itself may hold a secret."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Address:
@@ -98,3 +101,8 @@ class _OverError(OSError):
 
 def _text(methods: Iterable[str]) -> str:
     return ", ".join(methods)
+
+
+def template_of(scope: Scope) -> str:
+    """`/v1/topups/{payment_id}`: never the address itself, nor its query."""
+    return str(getattr(scope.get("route"), "path", NOWHERE) or NOWHERE)

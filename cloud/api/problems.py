@@ -11,10 +11,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from cloud.api.methods import Addresses
+from cloud.api.methods import Addresses, template_of
 from cloud.operations.refusals import Code, Refusal
 
 MEDIA_TYPE: Final = "application/problem+json"
+
+_log = structlog.stdlib.get_logger("cloud.http")
 
 STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.NOT_SIGNED_IN: HTTPStatus.UNAUTHORIZED,
@@ -236,7 +238,9 @@ def install(app: FastAPI, addresses: Addresses) -> None:
         next_step = "Compare it with /v1/openapi.json."
         return problem(status, status.name.lower(), str(error.detail), next_step, headers=headers)
 
-    async def failed(_: Request, _error: Exception) -> JSONResponse:
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        # Before the answer: whoever has read that finds this.
+        _log.error("request_failed", route=template_of(request.scope), exc_info=error)
         return internal_error()
 
     app.add_exception_handler(ProblemError, refused)

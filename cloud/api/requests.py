@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
@@ -10,13 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from cloud.api.context import Clock
+from cloud.api.methods import template_of
 from cloud.api.problems import internal_error
 from cloud.logs import write_lines
 from cloud.metrics import HTTP_DURATION, HTTP_IN_PROGRESS, HTTP_REQUESTS
 
 HEADER: Final = b"x-request-id"
-NOWHERE: Final = "none"
-"""The template of an address that nothing answers at; the address itself may hold a secret."""
 
 _SANE: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -71,7 +71,9 @@ class Requests:
             try:
                 await self._app(scope, receive, noting_send)
             except Exception:  # noqa: BLE001  # logged; the answer is a problem like any other
-                _log.exception("request_failed", route=template_of(scope))
+                if status != HTTPStatus.INTERNAL_SERVER_ERROR:
+                    # It failed in the middle of an answer, or before the app itself could tell.
+                    _log.exception("request_failed", route=template_of(scope))
                 if status is None:
                     await internal_error()(scope, receive, noting_send)
             finally:
@@ -92,11 +94,6 @@ class Requests:
                 "ms": round(taken_s * 1000, 1),
             }
             write_lines("cloud.http", "request", self._clock(), (line,))
-
-
-def template_of(scope: Scope) -> str:
-    """`/v1/topups/{payment_id}`: never the address itself, nor its query."""
-    return str(getattr(scope.get("route"), "path", NOWHERE) or NOWHERE)
 
 
 def _accepted(scope: Scope) -> str | None:

@@ -256,7 +256,8 @@ def test_no_badge_for_those_who_may_not_have_one(
         headers=lone_edge.ops,
     )
     assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert pin not in answer.text
+    # Its request id may happen to hold two such digits.
+    assert pin not in answer.text.replace(answer.json()["request_id"], "")
 
 
 def test_a_pin_is_kept_nowhere(edge: Edge) -> None:
