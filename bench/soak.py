@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import cycle
 from pathlib import Path
 from typing import Final
@@ -291,7 +291,9 @@ def _reading(path: Path) -> sqlite3.Connection:
 
 def _children(pid: int) -> Iterator[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
-        yield from map(int, (task / "children").read_text("ascii").split())
+        # A thread may end while one looks.
+        with suppress(OSError):
+            yield from map(int, (task / "children").read_text("ascii").split())
 
 
 def _pss_mib(pid: int) -> float:
