@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition, Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from venue.lights import Level, Light, Seen, approvals, recognise
 
@@ -115,13 +115,19 @@ class Edge:
         self._order(scene=None)
 
     def take_paper_out(self) -> None:
-        self._order(paper="out")
+        self.make_printer("out")
 
     def put_paper_in(self) -> None:
-        self._order(paper="ok")
+        self.make_printer("ok")
+
+    def make_printer(
+        self, paper: Literal["ok", "low", "out", "open", "hung", "away", "silent"]
+    ) -> None:
+        """Open its cover, unplug it, make it hang; silent: it prints and never says how it is."""
+        self._order(paper=paper)
 
     def put_printer(self, state: str) -> None:
-        """"ok", "low", "out", "open", "hung", "away" or "silent", as the appliance's edge says."""
+        """ "ok", "low", "out", "open", "hung", "away" or "silent", as the appliance's edge says."""
         self._order(paper=state)
 
     def lights(self, since: float = 0.0) -> tuple[Seen, ...]:

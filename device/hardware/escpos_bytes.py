@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 import textwrap
+from collections.abc import Generator
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Final, assert_never
 
@@ -27,8 +29,7 @@ def load_escpos() -> None:
     """
     if "escpos.printer" in sys.modules:
         return
-    handlers = list(logging.getLogger().handlers)
-    with TemporaryDirectory(prefix="escpos-") as folder:
+    with TemporaryDirectory(prefix="escpos-") as folder, our_own_log():
         # It writes a pickle of its printer database there, and would leave it behind in /tmp.
         name = "ESCPOS_CAPABILITIES_PICKLE_DIR"
         is_ours = os.environ.setdefault(name, folder) == folder
@@ -37,8 +38,18 @@ def load_escpos() -> None:
         finally:
             if is_ours:
                 del os.environ[name]
-    for handler in set(logging.getLogger().handlers) - set(handlers):
-        logging.getLogger().removeHandler(handler)  # its basicConfig() would print to our stderr
+
+
+@contextmanager
+def our_own_log() -> Generator[None]:
+    """Take away what a `logging.info` of python-escpos adds: a handler that prints to stderr."""
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    try:
+        yield
+    finally:
+        for handler in set(root.handlers) - set(handlers):
+            root.removeHandler(handler)
 
 
 def compose(slip: Slip, settings: PrinterSettings) -> bytes:

@@ -129,6 +129,8 @@ class EscposPrinter:
         look_at = monotonic()
         while not self._is_closing:
             self._keep()
+            if self._state.holds_slips_back:
+                self._put_off()
             try:
                 if self._next() is not None or monotonic() >= look_at:
                     look_at = monotonic() + self._attend()

@@ -4,7 +4,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
-from device.hardware.escpos_bytes import load_escpos
+from device.hardware.escpos_bytes import load_escpos, our_own_log
 from device.hardware.settings import PrinterSettings
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class UsbLine:
         self._can_answer = False
 
     def open(self) -> None:
-        self._printer.open()
+        with our_own_log():
+            self._printer.open()
         # python-escpos takes 0x01 and 0x82 for granted; many printers have others.
         interfaces = [
             each
@@ -83,10 +84,7 @@ class UsbLine:
 
     def close(self, *, is_broken: bool) -> None:
         del is_broken
-        try:
-            self._printer.close()
-        finally:
-            _let_go(self._printer)
+        _hang_up(self._printer)
 
 
 class SerialLine:
@@ -99,7 +97,8 @@ class SerialLine:
         self._settings = settings
 
     def open(self) -> None:
-        self._printer.open()
+        with our_own_log():
+            self._printer.open()
         port = self._printer.device
         # python-escpos leaves these out, and without the first a write waits for ever.
         port.write_timeout = self._settings.deadline_s
@@ -115,17 +114,14 @@ class SerialLine:
         return bytes(port.read(max(1, port.in_waiting)))
 
     def close(self, *, is_broken: bool) -> None:
-        port = self._printer.device
-        try:
-            if is_broken:
-                # Else closing waits until all is sent: for ever, where nothing can be.
-                with suppress(Exception):
-                    port.reset_output_buffer()
-                port.close()
-            else:
-                self._printer.close()
-        finally:
-            _let_go(self._printer)
+        if is_broken:
+            # Else closing waits until all is sent: for ever, where nothing can be.
+            port = self._printer.device
+            self._printer.device = None
+            with suppress(Exception):
+                port.reset_output_buffer()
+            port.close()
+        _hang_up(self._printer)
 
 
 class NetworkLine:
@@ -158,10 +154,7 @@ class NetworkLine:
 
     def close(self, *, is_broken: bool) -> None:
         del is_broken
-        try:
-            self._printer.close()
-        finally:
-            _let_go(self._printer)
+        _hang_up(self._printer)
 
     @property
     def _socket(self) -> socket.socket:
@@ -196,6 +189,10 @@ def _raw(printer: "Escpos", some: bytes) -> None:
     printer._raw(some)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
-def _let_go(printer: "Escpos") -> None:
-    """Its destructor would close once more, and could hang whichever thread comes by."""
-    printer._device = False  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+def _hang_up(printer: "Escpos") -> None:
+    try:
+        with our_own_log():
+            printer.close()
+    finally:
+        # Its destructor would close once more, and could hang whichever thread comes by.
+        printer._device = False  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]

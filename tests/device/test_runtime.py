@@ -26,9 +26,9 @@ from device.runtime import (
     lock_state,
 )
 from device.till.entries import Entry
-from device.till.events import Tick
+from device.till.events import PrinterChanged, Tick
 from device.till.receipt import Slip
-from device.till.signals import Light, Sound
+from device.till.signals import Light, PrinterState, Sound
 from device.till.states import (
     Asking,
     HandedOverAsked,
@@ -642,3 +642,14 @@ def test_logs_name_no_event_that_was_not_asked_for(selling: Appliance) -> None:
         ("Ready", "KeyingAmount"),
         ("KeyingAmount", "Scanning"),
     ]
+
+
+def test_the_till_and_the_cloud_learn_how_the_printer_is(selling: Appliance) -> None:
+    selling.meet(PrinterChanged(PrinterState.NO_PAPER, 3))
+    assert selling.light is Light.READY_NO_PAPER
+    selling.wait(60)
+    (heartbeat, _) = selling.requests(Heartbeat)[-1]
+    assert isinstance(heartbeat, Heartbeat)
+    assert heartbeat.printer == "no paper"
+    selling.meet(PrinterChanged(PrinterState.OK, 0))
+    assert selling.light is not Light.READY_NO_PAPER

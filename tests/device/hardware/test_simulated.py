@@ -13,8 +13,8 @@ import pytest
 from device.hardware.build import Hardware, HardwareRefusedError, open_hardware
 from device.hardware.escpos_bytes import compose
 from device.hardware.settings import HardwareSettings, KeypadPins, PrinterSettings
-from device.till.receipt import Slip, Text
-from device.till.signals import Light, Sound
+from device.till.receipt import Slip, SlipKind, Text, copy_of
+from device.till.signals import Light, PrinterState, Sound
 from venue.phone import phone
 
 Until = Callable[[Callable[[], bool]], None]
@@ -28,6 +28,7 @@ class Appliance:
     path: Path
     keys: list[tuple[str, bool]]
     qrs: list[str]
+    papers: list[tuple[PrinterState, int]] = field(default_factory=list)
 
 
 class Client:
@@ -78,13 +79,16 @@ def appliance(tmp_path: Path) -> Iterator[Appliance]:
     def on_qr(text: str, captured_at: float, decoded_at: float) -> None:
         qrs.append(text)
 
+    papers = list[tuple[PrinterState, int]]()
     hardware = open_hardware(
         HardwareSettings(kind="simulated", socket=str(path)),
         on_key=lambda key, held: keys.append((key, held)),
         on_qr=on_qr,
+        on_printer=lambda state, waiting: papers.append((state, waiting)),
+        state=tmp_path,
         image_marker=tmp_path / "no such file",
     )
-    yield Appliance(hardware, path, keys, qrs)
+    yield Appliance(hardware, path, keys, qrs, papers)
     hardware.close()
 
 
@@ -178,16 +182,20 @@ def test_the_bytes_of_a_slip_arrive_in_one_piece(appliance: Appliance, connect: 
 
 
 def test_what_did_not_print_without_paper_prints_when_there_is_some(
-    appliance: Appliance, connect: Clients
+    appliance: Appliance, connect: Clients, until: Until
 ) -> None:
     client = connect()
     client.send({"paper": "out"})
     client.send({"tap": "1"})
     client.next("tapped")
-    slip = Slip((Text("late"),))
+    slip = Slip((Text("late"),), SlipKind.RECEIPT)
     appliance.hardware.printer.print(slip)
+    until(lambda: appliance.papers[-1:] == [(PrinterState.NO_PAPER, 1)])
     client.send({"paper": "ok"})
-    assert base64.b64decode(client.next("printed")["printed"]) == compose(slip, PrinterSettings())
+    late = compose(copy_of(slip), PrinterSettings())
+    assert base64.b64decode(client.next("printed")["printed"]) == late
+    until(lambda: appliance.papers[-1] == (PrinterState.OK, 0))
+    assert appliance.papers[-2:] == [(PrinterState.NO_PAPER, 1), (PrinterState.OK, 0)]
 
 
 @pytest.mark.parametrize(
