@@ -454,3 +454,31 @@ def test_a_full_disk_is_a_fault_at_whichever_write_it_happens(tmp_path: Path) ->
         assert journal.position.last - 1 >= acknowledged
         journal.close()
     assert faults >= 4
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("openat", "EROFS"),
+        ("openat", "EIO"),
+        ("pread64", "EIO"),
+        ("pwrite64", "EROFS"),
+        ("ftruncate", "ENOSPC"),
+    ],
+)
+def test_a_disk_that_fails_at_the_opening_is_a_fault_and_no_reason_to_begin_anew(
+    tmp_path: Path, call: str, error: str
+) -> None:
+    folder = tmp_path / "state"
+    position = written(folder, sale("key-a"))
+    paths = [str(folder / f"{FILE_NAME}{suffix}") for suffix in ("", "-wal", "-shm")]
+    only = [option for path in paths for option in ("-P", path)]
+    inject = f"inject={call}:error={error}:when=1+"
+    said, trace = sell_under_strace(folder, "-e", f"trace={call}", "-e", inject, *only)
+    assert "INJECTED" in trace
+    assert said[0].startswith("fault SQLITE_") or said[1].startswith("fault SQLITE_")
+    assert not any(line.startswith("done") for line in said)
+    assert [path.name for path in folder.glob("*aside*")] == []
+    journal = opened(folder)
+    assert journal.position == position
+    journal.close()
