@@ -1,11 +1,15 @@
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
+from gpiozero.pins.mock import MockFactory, MockPin
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device.hardware.build import HardwareRefusedError, open_hardware
 from device.hardware.keypad import (
     HOLD_S,
     HOLDABLE,
@@ -17,6 +21,7 @@ from device.hardware.keypad import (
     MatrixKeypad,
     is_ghosted,
 )
+from device.hardware.settings import HardwareSettings, KeypadPins
 
 if TYPE_CHECKING:
     from .conftest import Wiring
@@ -193,3 +198,95 @@ def test_a_callback_that_fails_does_not_take_the_keypad_away(
     press("C")
     press("2")
     assert reports == [("C", False), ("2", False)]
+
+
+@dataclass
+class Keys16:
+    """A keypad's wires, pressed with; `looks` counts how often a column was read."""
+
+    factory: MockFactory
+    press: Press
+    release: Press
+    looks: Callable[[], int]
+
+
+class _WiredPin(MockPin):
+    """gpiozero's own mock pin; a column's is low while a key joins it to a row that is low."""
+
+    down: ClassVar[set[str]] = set()
+    reads: ClassVar[list[int]] = [0]
+    pins: ClassVar[KeypadPins] = KeypadPins()
+    wired_to: ClassVar[list[MockFactory]] = []
+
+    def _get_state(self) -> bool:
+        numbers = [f"GPIO{number}" for number in self.pins.columns]
+        if self.info.name not in numbers or self.function != "input":
+            return bool(super()._get_state())
+        self.reads[0] += 1
+        column = numbers.index(self.info.name)
+        for key in tuple(self.down):
+            row = next(at for at, keys in enumerate(LAYOUT) if key in keys)
+            if LAYOUT[row].index(key) != column:
+                continue
+            pin = self.wired_to[0].pin(self.pins.rows[row])
+            if pin.function == "output" and not pin.state:
+                return False
+        return True
+
+
+@pytest.fixture(params=["the simulated edge's pins", "gpiozero's mock pins"])
+def wires(request: pytest.FixtureRequest, wiring: "Wiring") -> Iterator[Keys16]:
+    if request.param == "the simulated edge's pins":
+        matrix = wiring.matrix
+        yield Keys16(
+            wiring.factory,
+            matrix.press,
+            matrix.release,
+            lambda: min(matrix.looks(key) for key in LAYOUT[0]),
+        )
+        return
+    _WiredPin.down.clear()
+    factory = MockFactory(pin_class=_WiredPin)
+    _WiredPin.wired_to[:] = [factory]
+    yield Keys16(
+        factory, _WiredPin.down.add, _WiredPin.down.discard, lambda: _WiredPin.reads[0] // 8
+    )
+    factory.close()
+
+
+def test_the_contract_every_key_once_a_press_on_any_pins(
+    wires: Keys16, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    seen: list[tuple[str, bool]] = []
+    keypad = MatrixKeypad(KeypadPins(), lambda key, held: seen.append((key, held)), wires.factory)
+
+    def let_scan() -> None:
+        first = wires.looks()
+        until(lambda: wires.looks() >= first + 10)
+
+    try:
+        for key in KEYS:
+            wires.press(key)
+            let_scan()
+            wires.release(key)
+            let_scan()
+        wires.press("*")
+        until(lambda: seen[-1] == ("*", True))
+        wires.release("*")
+        let_scan()
+    finally:
+        keypad.close()
+    assert seen == [*((key, False) for key in KEYS), ("*", True)]
+
+
+def test_a_pi_without_its_pins_is_refused_and_nothing_else_is_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GPIOZERO_PIN_FACTORY", "mock")
+    monkeypatch.setitem(sys.modules, "gpiozero.pins.lgpio", None)
+    with pytest.raises(HardwareRefusedError, match=r"hardware\.pins: lgpio cannot move this"):
+        open_hardware(
+            HardwareSettings(),
+            on_key=lambda _key, _held: None,
+            on_qr=lambda _text, _captured_at, _decoded_at: None,
+        )
