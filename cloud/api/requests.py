@@ -66,13 +66,17 @@ class Requests:
                 note()
             await send(message)
 
+        def is_told() -> bool:
+            """The app's own answer to its failure is logged with it."""
+            return status == HTTPStatus.INTERNAL_SERVER_ERROR
+
         HTTP_IN_PROGRESS.inc()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, noting_send)
             except Exception:  # noqa: BLE001  # logged; the answer is a problem like any other
-                if status != HTTPStatus.INTERNAL_SERVER_ERROR:
-                    # It failed in the middle of an answer, or before the app itself could tell.
+                if not is_told():
+                    # It failed in the middle of an answer, or around the app.
                     _log.exception("request_failed", route=template_of(scope))
                 if status is None:
                     await internal_error()(scope, receive, noting_send)

@@ -8,7 +8,7 @@ from schemathesis import GenerationMode
 
 from tests.cloud.api.fuzzing import STREAMS, Fuzz
 
-POSITIVE, NEGATIVE, GRANTED_WITHIN, SEED = 3, 2, 15, 20260620
+POSITIVE, NEGATIVE, GRANTED_WITHIN, SEED = 2, 2, 15, 20260620
 MUST_BE_GRANTED = {
     "get_wallet",
     "get_wallet_transactions",

@@ -209,7 +209,7 @@ def small_office(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 
 @settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
