@@ -60,10 +60,13 @@ class Notifier:
         """`address` as in $NOTIFY_SOCKET: a path, or `@` and a name in the abstract namespace."""
         self._address = address
 
-    def tell(self, *assignments: str) -> None:
-        """Say `READY=1` and the like in one message; a systemd that is not there is no fault."""
+    def tell(self, *assignments: str) -> bool:
+        """Say `READY=1` and the like in one message; whether it was heard, or nobody asked.
+
+        A systemd that is not there is no fault.
+        """
         if self._address is None:
-            return
+            return True
         address = "\0" + self._address[1:] if self._address[:1] == "@" else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
@@ -72,6 +75,8 @@ class Notifier:
                 sender.sendto("\n".join(assignments).encode(), address)
         except OSError as error:
             _log.warning("systemd_not_told", error=f"{type(error).__name__}: {error.strerror}")
+            return False
+        return True
 
 
 def interval_s(environment: Mapping[str, str], pid: int) -> float:
@@ -152,14 +157,17 @@ class Watchdog:
         status = self._say()
         if stuck:
             status = ", ".join(f"{each.part} stuck for {each.for_s:.0f} s" for each in stuck)
-        self._notifier.tell(*self._news(status, is_well=not stuck))
+        becomes_ready = not (self._was_ready or stuck) and self._is_ready()
+        if self._notifier.tell(*self._news(status, is_well=not stuck, becomes_ready=becomes_ready)):
+            # What was not heard is said again.
+            self._was_ready = self._was_ready or becomes_ready
+            self._said = status
         return stuck
 
-    def _news(self, status: str, *, is_well: bool) -> list[str]:
+    def _news(self, status: str, *, is_well: bool, becomes_ready: bool) -> list[str]:
         news: list[str] = []
         if not self._was_ready and is_well:
-            if self._is_ready():
-                self._was_ready = True
+            if becomes_ready:
                 news.append("READY=1")
             else:
                 # A journal that cannot be opened is tried again: a restart would not help it.
@@ -167,7 +175,6 @@ class Watchdog:
         if is_well:
             news.append("WATCHDOG=1")
         if status != self._said or not news:
-            self._said = status
             news.append(f"STATUS={status}")
         return news
 

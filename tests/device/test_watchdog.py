@@ -33,6 +33,7 @@ from device.watchdog import (
 from protocol.policy import sign_policy
 from tests.device.fake_cloud import POLICY_KEY
 from tests.device.stage import EPOCH_MS, a_policy
+from venue.programs import Program
 
 
 @dataclass
@@ -165,6 +166,16 @@ def test_without_a_listening_systemd_all_goes_on(address: str | None) -> None:
     Notifier(address).tell("READY=1")
 
 
+def test_what_systemd_did_not_hear_is_said_again(path_socket: Systemd) -> None:
+    watched = Watched(path_socket)
+    with capture_logs():
+        while Notifier(path_socket.address).tell("X=1"):
+            pass
+        watched.watchdog.look()
+    assert "READY=1" not in path_socket.heard()
+    assert watched.look() == ["READY=1", "WATCHDOG=1", "STATUS=Ready"]
+
+
 def test_a_queue_that_nobody_empties_does_not_hang_the_teller(path_socket: Systemd) -> None:
     with capture_logs() as logs:
         for _ in range(500):
@@ -216,7 +227,7 @@ def test_a_look_that_fails_feeds_nothing_and_the_next_one_does(path_socket: Syst
 
 def until_heard(systemd: Systemd, line: str) -> list[str]:
     heard: list[str] = []
-    deadline = monotonic() + 30
+    deadline = monotonic() + 60
     while line not in heard and monotonic() < deadline:
         heard += systemd.heard()
         sleep(0.01)
@@ -430,3 +441,30 @@ def test_a_scanner_that_sees_is_fed_and_one_whose_camera_died_is_not(
     finally:
         watchdog.close()
         scanner.close()
+
+
+def test_the_program_itself_is_ready_fed_and_says_that_it_stops(
+    state: Path, path_socket: Systemd, tmp_path: Path
+) -> None:
+    config = tmp_path / "pos.toml"
+    config.write_text(
+        f"""
+        [broker]
+        host = "localhost"
+        port = 1
+        [state]
+        directory = "{state}"
+        [hardware]
+        kind = "simulated"
+        socket = "{tmp_path / "edge"}"
+        """
+    )
+    told = {"NOTIFY_SOCKET": path_socket.address, "WATCHDOG_USEC": "400000"}
+    argv = [sys.executable, "-m", "device", "run", "--config", config]
+    with Program("railtix-pos", argv, tmp_path / "pos.log", env=told) as program:
+        heard = until_heard(path_socket, "READY=1")
+        heard += until_heard(path_socket, "WATCHDOG=1")
+        assert any(line.startswith("STATUS=WaitingForPolicy, link down") for line in heard)
+        assert not any("stuck" in line for line in heard)
+        assert program.stop() == 0
+    until_heard(path_socket, "STOPPING=1")
