@@ -72,11 +72,16 @@ def _hear_other_epoch(
     now: JournalPosition,
     told: JournalKnown | None,
 ) -> Heard:
-    """A journal was set aside and another begun; none ever comes back but in a late message."""
+    """A journal was set aside and another begun; none ever comes back but in a late message.
+
+    Another epoch is taken for a newer one only from somebody who was told of this one: the first
+    heartbeat of an older may be on its way still. So the epochs stand in their true order.
+    """
     epochs = (*appliance.journal_left, before.epoch)
     if now.epoch not in epochs:
-        return Heard(now, epochs[-LEFT_MAX:], begins_epoch=True)
-    if (
+        if told is not None and told.epoch == before.epoch:
+            return Heard(now, epochs[-LEFT_MAX:], begins_epoch=True)
+    elif (
         told is not None
         and told.epoch in epochs
         and epochs.index(told.epoch) > epochs.index(now.epoch)

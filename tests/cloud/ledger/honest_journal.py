@@ -72,8 +72,9 @@ class Machine:
     def cancel(self, number: int) -> Cancel:
         self.write()
         sale = self.unsettled[number]
-        recorded = {name: getattr(sale, name) for name in Cancel.__struct_fields__}
-        return Cancel(**(recorded | {"journal": self.position}))
+        recorded: dict[str, Any] = {name: getattr(sale, name) for name in Cancel.__struct_fields__}
+        said: dict[str, Any] = {"journal": self.position}
+        return Cancel(**(recorded | said))
 
     def settle(self, request: Placed) -> None:
         """The cloud has answered it for good, and that is written down."""
