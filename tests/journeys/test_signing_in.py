@@ -56,7 +56,7 @@ def test_staff_sign_out_by_holding_d_and_confirming_and_the_cloud_ends_the_sessi
 ) -> None:
     watch = bar.watch()
     bar.edge.hold("D")
-    assert "Sign out MB?" in watch.await_paper()
+    assert "Shift of MB" in watch.await_paper()
     bar.edge.tap("#")
     watch.await_light(Light.NOBODY_SIGNED_IN)
     [audited] = eventually(lambda: watch.audited("sign_out") or None, "the cloud to be told")

@@ -9,11 +9,14 @@ from device.till.receipt import (
     Qr,
     Slip,
     Text,
+    copy_of_own,
     declined_for_funds_slip,
     handed_over_slip,
+    offline_receipt_of,
     receipt_of,
     spell,
 )
+from device.till.shift import last_sale_of
 from device.till.terms import Terms, terms_of
 from protocol.messages import SaleName
 from protocol.money import Money
@@ -101,3 +104,25 @@ def test_a_receipt_in_another_locale_is_in_that_locale_throughout() -> None:
     slip = receipt_of(sale, approved(450), terms(locale="de_DE"))
     amounts = [right for _, right in columns(slip) if right.endswith("EUR")]
     assert amounts == ["4,50 EUR", "4,50 EUR", "15,00 EUR"]
+
+
+def test_a_slip_for_too_little_money_opens_the_top_up_page_where_the_policy_knows_it() -> None:
+    sale = keyed("500#").standing.sales[0].sale
+    url = "https://credits.example.org/wallet"
+    slip = declined_for_funds_slip(sale, Money(120, "EUR"), terms(top_up_url=url), sale.at_ms)
+    assert [line.content for line in slip.lines if isinstance(line, Qr)] == [url]
+    slip = declined_for_funds_slip(sale, Money(120, "EUR"), terms(), sale.at_ms)
+    assert not any(isinstance(line, Qr) for line in slip.lines)
+
+
+def test_an_offline_receipt_says_so_and_knows_no_balance_also_as_a_copy() -> None:
+    sale = keyed("A1#").standing.sales[0].sale
+    for slip in (
+        offline_receipt_of(sale, sale.at_ms, terms()),
+        copy_of_own(last_sale_of(sale, None, sale.at_ms), terms()),
+    ):
+        texts = [line.text for line in slip.lines if isinstance(line, Text)]
+        assert "ACCEPTED OFFLINE" in texts
+        assert not any("Credits left" in left for left, _ in columns(slip))
+        (code,) = (line for line in slip.lines if isinstance(line, Qr))
+        assert read(code.content) == SaleName("till-1", sale.key)
