@@ -6,8 +6,8 @@ come and go. A client sends (see `Order`)
     {"press": "5"}   {"release": "5"}   {"tap": "5", "hold_ms": 60}   {"paper": "out"}
     {"scene": {"width": w, "height": h, "grey": base64 of w * h bytes}}   {"scene": null}
 
-where paper is "ok", "low", "out", "open" (the cover), "hung", "away" or "silent" (it prints and never
-says how it is); and every client is sent, with times in monotonic seconds,
+where paper is "ok", "low", "out", "open" (the cover), "hung", "away" or "silent" (it prints and
+never says how it is); and every client is sent, with times in monotonic seconds,
 
     {"pins": {"red": 0..1, "green": 0..1, "blue": 0..1}, "at": t}   at first and at each change
     {"tone": hertz or null, "at": t}   {"printed": base64 of bytes, "at": t}
