@@ -25,7 +25,7 @@ class ListState(msgspec.Struct, frozen=True):
         return self.serial * TAGS + self.tag
 
 
-class DeniedChange(msgspec.Struct, frozen=True):
+class DeniedChange(msgspec.Struct, frozen=True, order=True):
     """How one wallet stands, and the serial of the change that made it so."""
 
     serial: int
