@@ -59,6 +59,11 @@ class Bench(ABC):
     def run_out_after(self, count: int) -> None:
         self._runs_out_after = len(self.arrived) + count
 
+    def mend(self) -> None:
+        """Nothing more is to happen to it."""
+        self._breaks_after = self._runs_out_after = None
+        self.switch_on()
+
     def close(self) -> None:
         self.switch_off()
 

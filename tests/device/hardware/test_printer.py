@@ -1,5 +1,7 @@
+import random  # noqa: TID251 -- seeded: what happened once happens again
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 import usb.backend.libusb1
@@ -239,3 +241,41 @@ def test_without_a_printer_slips_are_let_go_and_the_till_knows_why() -> None:
     assert told == [(PrinterState.NONE, 0)]
     with pytest.raises(ValueError, match="no printer"):
         connect_to(PrinterSettings(kind="none"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_the_printer_does_every_receipt_comes_and_at_most_once_unmarked(
+    seed: int, tmp_path: Path, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(printer_cable, "GRACE_S", 0.1)
+    chance = random.Random(seed)
+    bench = BENCHES["simulated"](tmp_path)
+    desk = Desk(bench, deadline_s=0.2)
+    count = 30
+    for number in range(count):
+        desk.driver.print(slip(f"receipt {number:02d}."))
+        match chance.choice(("ok", "ok", "out", "open", "off", "hung", "break", "run out")):
+            case "off":
+                bench.switch_off()
+            case "break":
+                bench.break_after(chance.randrange(60))
+            case "run out":
+                bench.run_out_after(chance.randrange(60))
+            case "hung":
+                bench.put("hung")
+            case "out":
+                bench.put("out")
+            case "open":
+                bench.put("open")
+            case _:
+                bench.switch_on()
+        Event().wait(chance.random() * 0.05)
+    bench.mend()
+    until(lambda: desk.driver.waiting == 0)
+    desk.driver.close()
+    assert desk.driver.waiting == 0
+    for number in range(count):
+        one = slip(f"receipt {number:02d}.")
+        unmarked = bytes(bench.arrived).count(desk.bytes_of(one))
+        copies = bytes(bench.arrived).count(desk.bytes_of(copy_of(one)))
+        assert unmarked <= 1 <= unmarked + copies
