@@ -17,7 +17,7 @@ from device.till.entries import (
     SaleOpened,
 )
 from protocol.messages import Approved
-from tests.journeys.bar import WITHIN_S, Bar, Guest, Watch, eventually
+from tests.journeys.bar import WITHIN_S, Bar, Guest, Watch, eventually, now
 from tests.journeys.strace import Attached, Call, Traced, killing
 from venue.edge import EdgeError
 from venue.lights import Light, Seen
@@ -259,6 +259,8 @@ def check_promise(watch: Watch, *, is_paid: bool) -> None:
 
 def check_next_sale(bar: Bar, guest: Guest) -> None:
     """The appliance sells: one green light, one deduct."""
+    # A fault light passes keys over while it shines.
+    bar.await_ready(now())
     watch = bar.watch()
     before = len(bar.edge.approvals())
     sale = bar.counter.sell("100#", guest.fresh_qr().digits, "easy")
