@@ -63,8 +63,8 @@ def accept(till: Till, sale: SaleOpened, text: str, scanned_s: float, now: Now) 
     is on: what nobody saw is never under way.
     """
     terms, grounds = till.terms, _grounds(till, now)
-    if grounds is None or terms is None:
-        return OfflineRefusal.SESSION_OVER
+    assert terms is not None, "somebody is signed in, so there is a policy"
+    assert grounds is not None, "there is a policy"
     scanned_at_ms = now.wall_ms - round((now.monotonic_s - scanned_s) * 1000)
     jws = read(text)
     if isinstance(jws, QrRefusal):

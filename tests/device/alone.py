@@ -80,6 +80,9 @@ class Alone(Stage):
     def lose_link(self) -> None:
         self.take(LinkDown())
 
+    def now(self) -> Now:
+        return self._now()
+
     def sell(self, number: int = 1, amount: str = "500", **code: str | int) -> None:
         self.press(f"{amount}#")
         self.show(a_code(self, number, **code))  # type: ignore[arg-type]

@@ -1,10 +1,25 @@
 """After a restore of the cloud's database the till says again what the backup did not hold."""
 
-from device.till.contents import AskForHeartbeat, AskToCancel, AskToPostAgain
+from device.till.contents import (
+    AskForHeartbeat,
+    AskToCancel,
+    AskToPostAgain,
+    AskToPostOffline,
+)
 from device.till.entries import Resent, SaleAnswered, SaleOpened
 from device.till.events import LinkDown, LinkUp, SettledRecalled
 from device.till.resending import AT_ONCE_MAX, settled_sales
-from protocol.messages import Cancelled, Declined, HeartbeatAnswered, Reason, Resend, UnderReview
+from protocol.messages import (
+    Cancelled,
+    Declined,
+    HeartbeatAnswered,
+    PostedOffline,
+    Reason,
+    Resend,
+    UnderReview,
+)
+from protocol.money import Money
+from tests.device.alone import cut_off
 from tests.device.stage import (
     Stage,
     a_wallet_qr,
@@ -184,3 +199,38 @@ def test_entries_about_sales_opened_earlier_are_passed_over() -> None:
     later = list(enumerate(stage.journal, 1))[opened + 1 :]
     assert any(isinstance(entry, SaleAnswered) for _, entry in later)
     assert settled_sales(later) == ()
+
+
+def test_offline_sales_are_said_again_by_the_clouds_reply_or_else_as_they_were() -> None:
+    """Posted: the reply proves it. On a person's list: nothing does, so it is judged once more."""
+    stage = cut_off()
+    for number in range(2):
+        stage.sell(number)
+    opened = [entry for entry in stage.journal if isinstance(entry, SaleOpened)]
+    stage.connect()
+    stage.wait(0.1)
+    posted, listed = stage.uploads
+    stage.answer(PostedOffline("0198", Money(500, "EUR"), 0, False, 1), posted)
+    stage.answer(UnderReview("review-1"), listed)
+    asked(stage)
+    stage.wait(0.1)
+    (again,) = posted_again(stage)
+    assert (again.sale, again.token) == (opened[0], "signed.reply.token")
+    anew = stage.uploaded[-1]
+    assert anew == AskToPostOffline(opened[1], stage.acceptances[1], anew.number)
+    assert stage.journal[anew.number - 1] == opened[1]
+    assert Resent(RESTORE) not in stage.journal
+    stage.answer(UnderReview("review-2"), stage.uploads[-1])
+    answer_all(stage)
+    assert stage.journal[-1] == Resent(RESTORE)
+
+
+def test_an_offline_sale_that_waits_for_its_answer_is_not_said_again_besides() -> None:
+    stage = cut_off()
+    stage.sell()
+    stage.boot()
+    asked(stage)
+    stage.wait(0.1)
+    assert len(stage.uploads) == 1
+    assert posted_again(stage) == []
+    assert settled_sales(enumerate(stage.journal, 1)) == ()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
+from device.till.accepting import accept
 from device.till.contents import AskForHeartbeat, AskToCancel, AskToDeduct, AskToPostOffline
 from device.till.entries import (
     CancelReason,
@@ -34,6 +35,7 @@ from protocol.messages import (
     UnderReview,
 )
 from protocol.money import Money
+from protocol.wallet_qr import QrRefusal
 from tests.device.alone import RULES, a_code, cut_off, selling
 from tests.device.stage import EPOCH_MS, OTHER_KEY, a_policy, approved, named
 
@@ -560,3 +562,29 @@ def test_a_sale_in_flight_when_the_policy_changes_is_not_taken_alone() -> None:
     stage.wait(4.0)
     assert stage.light is Light.FAULT
     assert stage.reason == "policy_changed_during_the_sale"
+
+
+def test_a_text_that_is_no_code_is_refused_by_name() -> None:
+    stage = cut_off()
+    stage.press("500#")
+    assert isinstance(stage.till.phase, Scanning)
+    now = replace(stage.now(), wall_is_set=True)
+    assert accept(stage.till, stage.till.phase.sale, "a shopping list", now.monotonic_s, now) is (
+        QrRefusal.NOT_A_WALLET_QR
+    )
+
+
+def test_a_cloud_that_refuses_again_and_again_is_noted_once() -> None:
+    stage = selling()
+    stage.heartbeat_outcome = Declined(Reason.DEVICE_QUARANTINED)
+    stage.wait(25.0)
+    assert len([each for each in stage.journal if isinstance(each, SyncRefused)]) == 1
+
+
+def test_an_acceptance_read_twice_counts_once() -> None:
+    stage = cut_off()
+    stage.sell()
+    (accepted,) = stage.acceptances
+    assert stage.standing.spell.with_sale(accepted) == stage.standing.spell
+    assert stage.standing.number_of(accepted.key) > 0
+    assert stage.standing.number_of("nobody's key") == 0
