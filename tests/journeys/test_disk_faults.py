@@ -215,14 +215,20 @@ def top_up(guest: Guest) -> None:
 
 
 def every_ending(bar: Bar, fault_at: Callable[[int], Ending]) -> set[Ending]:
-    """Fail at each call in turn, until nothing was harmed."""
-    endings: set[Ending] = set()
-    number = 1
-    while Ending.UNHARMED not in endings:
-        endings.add(fault_at(number))
+    """Fail at each call in turn, until nothing was harmed, twice: how many pages a sale fills
+    depends on those before it."""
+    endings: list[Ending] = []
+    while endings[-2:] != [Ending.UNHARMED] * 2:
+        endings.append(fault_at(len(endings) + 1))
         come_back(bar)
-        number += 1
-    return endings
+    return set(endings)
+
+
+def check_endings(endings: set[Ending], *, stays: bool) -> None:
+    """Flushes are counted one by one; of writes the last commit has so few that pages filled
+    otherwise than the time before may hide them."""
+    assert endings >= {Ending.REFUSED, Ending.FAULT, Ending.UNHARMED}
+    assert stays or Ending.DONE in endings
 
 
 @faults
@@ -242,7 +248,7 @@ def test_a_disk_that_fails_in_a_sale_leaves_light_and_ledger_agreed(
         check_promise(watch, is_paid=ending in {Ending.DONE, Ending.UNHARMED})
         return ending
 
-    assert every_ending(bar, fail_at) == set(Ending)
+    check_endings(every_ending(bar, fail_at), stays=stays)
 
 
 @faults
@@ -261,8 +267,7 @@ def test_a_disk_that_fails_in_an_offline_sale_posts_it_once_or_never(
         check_promise(watch, is_paid=ending in {Ending.DONE, Ending.UNHARMED})
         return ending
 
-    endings = every_ending(bar, fail_at)
-    assert endings >= {Ending.REFUSED, Ending.FAULT, Ending.DONE}
+    check_endings(every_ending(bar, fail_at), stays=stays)
 
 
 @faults
@@ -285,7 +290,7 @@ def test_a_disk_that_fails_in_a_refund_gives_back_once_or_never(
         assert len(opened) == (ending is not Ending.REFUSED)
         return ending
 
-    assert every_ending(bar, fail_at) == set(Ending)
+    check_endings(every_ending(bar, fail_at), stays=stays)
 
 
 @faults
