@@ -48,7 +48,7 @@ HAZARDS_ALONE = (
     "slip: not kept",
     "review ended",
 )
-WORST_FAIRS = 12
+WORST_FAIRS = 17
 LONELY_FAIRS = 12
 
 
