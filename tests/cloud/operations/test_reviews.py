@@ -235,8 +235,11 @@ def test_the_list_is_paged(floor: Floor) -> None:
 
 
 def heartbeat(floor: Floor, till: Till, settled_below: int, epoch: str | None = None) -> None:
+    """As a till does: what the answer says is known of the journal it says again at once."""
     journal = JournalPosition(epoch or till.epoch, till.entry + 1, settled_below, "A" * 43)
-    floor.ask(till, till.heartbeat(journal=journal))
+    known = floor.ask_one(till, till.heartbeat(journal=journal)).journal_known
+    if known is not None:
+        floor.ask(till, till.heartbeat(journal=journal, journal_told=known))
 
 
 def unsettled(floor: Floor) -> list[tuple[str, str]]:
