@@ -29,7 +29,7 @@ demo: $(VENV)/.demo ## A whole venue on this machine: one sale, for real (ARGS="
 test: $(VENV)/.dev ## Install what the tests need, and run them all
 	$(BIN)/pytest -q $(PURE_TESTS) $(foreach room,$(PURE),--cov=$(subst /,.,$(room))) \
 	  --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
-	$(BIN)/pytest -q -n 3 --dist loadgroup $(addprefix --ignore=,$(PURE_TESTS)) $(ARGS)
+	$(BIN)/pytest -q -n 4 --dist loadgroup $(addprefix --ignore=,$(PURE_TESTS)) $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Ask the API for anything at all, for long (ARGS="--examples 500 --seed 7")
