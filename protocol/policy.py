@@ -21,6 +21,7 @@ from protocol.signing import (
 __all__ = [
     "KEYS_MAX",
     "PRODUCTS_MAX",
+    "TOP_UP_URL_CHARS_MAX",
     "VERSION",
     "Badge",
     "NamedKey",
@@ -41,7 +42,10 @@ VERSION: Final = 1
 PRODUCTS_MAX: Final = 80
 
 PositiveCents = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
-TopUpUrl = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^https?://[!-~]+\Z")]
+TOP_UP_URL_CHARS_MAX: Final = 200
+TopUpUrl = Annotated[
+    str, msgspec.Meta(max_length=TOP_UP_URL_CHARS_MAX, pattern=r"^https?://[!-~]+\Z")
+]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=366 * 24 * 3600)]
 
 

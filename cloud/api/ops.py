@@ -33,7 +33,7 @@ from cloud.operations.people.sign_in_attendee import invite
 from cloud.operations.refusals import Refusal
 from protocol.ids import DeviceId, EventId, StaffId, StallId
 from protocol.offline_loss import OfflineLoss
-from protocol.policy import Policy, find, open_policy
+from protocol.policy import TOP_UP_URL_CHARS_MAX, Policy, find, open_policy
 
 router = APIRouter(prefix="/v1/ops", tags=["ops"])
 
@@ -186,6 +186,7 @@ def put_event(
         body,
         actor=holder.subject,
         now=cloud.clock(),
+        top_up_url=_top_up_url(cloud.public_url),
     )
     if isinstance(applied, Refusal):
         raise ProblemError(applied)
@@ -273,6 +274,7 @@ def post_device(body: DeviceBody, holder: Ops, cloud: TheCloud) -> DeviceView:
         None if body.place is None else body.place.place(),
         actor=holder.subject,
         now=cloud.clock(),
+        top_up_url=_top_up_url(cloud.public_url),
         within=_events_of(holder),
     )
     return _device(device)
@@ -301,6 +303,7 @@ def post_move(device_id: SlugInPath, body: PlaceBody, holder: Ops, cloud: TheClo
         body.place(),
         actor=holder.subject,
         now=cloud.clock(),
+        top_up_url=_top_up_url(cloud.public_url),
         within=_events_of(holder),
     )
     return _device(device)
@@ -377,6 +380,12 @@ def post_attendee(body: AttendeeBody, holder: OpsEverywhere, cloud: TheCloud) ->
         sign_in_link=f"{cloud.public_url}/#sign-in={invitation.link_token}",
         expires_at=invitation.expires_at,
     )
+
+
+def _top_up_url(public_url: str) -> str | None:
+    """The attendee's page, where it fits a slip's QR."""
+    url = f"{public_url}/"
+    return url if len(url) <= TOP_UP_URL_CHARS_MAX else None
 
 
 def _events_of(holder: Holder) -> Within:

@@ -56,6 +56,7 @@ def apply_event(
     *,
     actor: str,
     now: datetime,
+    top_up_url: str | None = None,
 ) -> Applied | Refusal:
     """Make the event what the document says; applying it twice changes nothing."""
     document = document.in_order()
@@ -74,7 +75,7 @@ def apply_event(
         _store_stalls(connection, event_id, document)
         _store_ticket_types(connection, event_id, document)
         _store_staff(connection, event_id, document, now)
-        issued = issue_policies(connection, keys, event_id, now)
+        issued = issue_policies(connection, keys, event_id, now, top_up_url=top_up_url)
         deed = AuditRow(
             at=now,
             actor=actor,

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from cloud.keys import KeyRing
 from cloud.store.tables import devices, events, policies, products, stalls
+from protocol.encoding import from_base64url
 from protocol.ids import DeviceId, EventId
 from protocol.policy import OfflineRules, Policy, Product, sign_policy
 
@@ -16,12 +17,26 @@ AFTER_THE_EVENT: Final = timedelta(days=2)
 _Row = Row[*tuple[Any, ...]]
 
 
+class _Said(msgspec.Struct):
+    """What of a policy of our own is said again."""
+
+    top_up_url: str | None = None
+
+
+_SAID: Final = msgspec.json.Decoder(_Said)
+
+
 def issue_policies(
-    connection: Connection, keys: KeyRing, event_id: EventId, now: datetime
+    connection: Connection,
+    keys: KeyRing,
+    event_id: EventId,
+    now: datetime,
+    *,
+    top_up_url: str | None = None,
 ) -> dict[DeviceId, int]:
     """A new version for every appliance of this event; each with its version."""
     return {
-        device_id: issue_policy(connection, keys, device_id, now)
+        device_id: issue_policy(connection, keys, device_id, now, top_up_url=top_up_url)
         for device_id in assigned_devices(connection, event_id)
     }
 
@@ -36,8 +51,18 @@ def assigned_devices(connection: Connection, event_id: EventId) -> list[DeviceId
     return [DeviceId(device_id) for device_id in connection.execute(found).scalars()]
 
 
-def issue_policy(connection: Connection, keys: KeyRing, device_id: DeviceId, now: datetime) -> int:
-    """A new version for one appliance that is assigned to a stall; returns the version."""
+def issue_policy(
+    connection: Connection,
+    keys: KeyRing,
+    device_id: DeviceId,
+    now: datetime,
+    *,
+    top_up_url: str | None = None,
+) -> int:
+    """A new version for one appliance that is assigned to a stall; returns the version.
+
+    `top_up_url`: where attendees buy Credits; None: as its newest policy says.
+    """
     device = connection.execute(
         update(devices)
         .where(devices.c.device_id == device_id)
@@ -50,7 +75,8 @@ def issue_policy(connection: Connection, keys: KeyRing, device_id: DeviceId, now
         .join(stalls, stalls.c.event_id == events.c.event_id)
         .where(events.c.event_id == device.event_id, stalls.c.stall_id == device.stall_id)
     ).one()
-    policy = _policy(connection, keys, device, place, now)
+    top_up_url = top_up_url or _top_up_url_before(connection, device_id)
+    policy = _policy(connection, keys, device, place, now, top_up_url=top_up_url)
     connection.execute(
         insert(policies).values(
             device_id=device_id,
@@ -64,7 +90,13 @@ def issue_policy(connection: Connection, keys: KeyRing, device_id: DeviceId, now
 
 
 def _policy(
-    connection: Connection, keys: KeyRing, device: _Row, place: _Row, now: datetime
+    connection: Connection,
+    keys: KeyRing,
+    device: _Row,
+    place: _Row,
+    now: datetime,
+    *,
+    top_up_url: str | None,
 ) -> Policy:
     price_list = connection.execute(
         select(products.c.number, products.c.name, products.c.price_in_cents)
@@ -87,11 +119,24 @@ def _policy(
         reply_timeout_ms=place.reply_timeout_ms,
         products=tuple(Product(row.number, row.name, row.price_in_cents) for row in price_list),
         offline=msgspec.convert(place.offline_rules or {}, OfflineRules),
+        top_up_url=top_up_url,
         wallet_keys=keys.known_wallets(place.event_id),
         reply_keys=keys.known("reply"),
         badge_keys=keys.known("badge"),
         pin_key=keys.pin.named,
     )
+
+
+def _top_up_url_before(connection: Connection, device_id: DeviceId) -> str | None:
+    """A program that does not know the cloud's address (it changes a key) keeps what was said."""
+    jws = connection.execute(
+        select(policies.c.jws)
+        .where(policies.c.device_id == device_id)
+        .order_by(policies.c.version.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    payload = None if jws is None else from_base64url(jws.encode().split(b".")[1])
+    return None if payload is None else _SAID.decode(payload).top_up_url
 
 
 def _expires_at(event_ends_at: datetime | None, now: datetime) -> datetime:

@@ -85,6 +85,7 @@ def register_device(
     actor: str,
     now: datetime,
     within: Within = None,
+    top_up_url: str | None = None,
 ) -> Device | Refusal:
     """Enter the appliance and its certificate, and put it at a stall where one is named.
 
@@ -107,7 +108,7 @@ def register_device(
             return refusal
         _keep(connection, device_id, certificate)
         if place is not None:
-            _assign(connection, keys, device_id, place, now)
+            _assign(connection, keys, device_id, place, now, top_up_url=top_up_url)
         deed = AuditRow(
             at=now,
             actor=actor,
@@ -130,6 +131,7 @@ def move_device(
     actor: str,
     now: datetime,
     within: Within = None,
+    top_up_url: str | None = None,
 ) -> Device | Refusal:
     """Put the appliance at another stall; whoever was signed in there signs in again."""
     with database.transaction() as connection:
@@ -144,7 +146,7 @@ def move_device(
         refusal = _refuse_inactive(connection, device_id)
         if refusal is not None:
             return refusal
-        _assign(connection, keys, device_id, place, now)
+        _assign(connection, keys, device_id, place, now, top_up_url=top_up_url)
         deed = AuditRow(
             at=now,
             actor=actor,
@@ -311,7 +313,13 @@ def _keep(connection: Connection, device_id: DeviceId, certificate: Certificate)
 
 
 def _assign(
-    connection: Connection, keys: KeyRing, device_id: DeviceId, place: Place, now: datetime
+    connection: Connection,
+    keys: KeyRing,
+    device_id: DeviceId,
+    place: Place,
+    now: datetime,
+    *,
+    top_up_url: str | None,
 ) -> None:
     current = connection.execute(
         select(devices.c.event_id, devices.c.stall_id).where(devices.c.device_id == device_id)
@@ -324,7 +332,7 @@ def _assign(
         .values(event_id=place.event_id, stall_id=place.stall_id)
     )
     _end_sessions(connection, device_id, now)
-    issue_policy(connection, keys, device_id, now)
+    issue_policy(connection, keys, device_id, now, top_up_url=top_up_url)
 
 
 def _is_stall(connection: Connection, place: Place) -> bool:

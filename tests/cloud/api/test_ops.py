@@ -1,6 +1,7 @@
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -14,7 +15,7 @@ from protocol.ids import DeviceId, EventId
 from protocol.messages import Approved, Declined, Reason, SignedIn
 from protocol.policy import Policy, find, open_policy
 from protocol.signing import thumbprint
-from tests.cloud.api.edge import Edge, certificate
+from tests.cloud.api.edge import URL, Edge, certificate
 from tests.cloud.floor import Till
 
 EVENT: dict[str, Any] = {
@@ -207,12 +208,49 @@ def test_a_revocation_counts_from_the_very_next_request_and_for_ever(edge: Edge)
     assert moved.json()["code"] == "device_revoked"
 
 
+def test_a_quarantined_appliance_is_shown_released_and_neither_moved_nor_renewed(
+    edge: Edge,
+) -> None:
+    till = edge.floor.add_till()
+    beat = till.heartbeat()
+    forked = msgspec.structs.replace(beat.journal, head="B" * 43)
+    edge.floor.ask(till, beat, till.heartbeat(journal=forked))
+    shown = edge.http.get("/v1/ops/devices/till-1", headers=edge.ops).json()
+    assert (shown["status"], shown["quarantine_cause"]) == ("quarantined", "journal_forked")
+    assert (shown["printer"], shown["queue"], shown["firmware"]) == ("ok", 0, "0.1.0")
+    move = {"event_id": "summer-fair", "stall_id": "grill"}
+    moved = edge.http.post("/v1/ops/devices/till-1/move", json=move, headers=edge.ops)
+    assert (moved.status_code, moved.json()["code"]) == (409, "device_quarantined")
+    address, why = "/v1/ops/devices/till-1/release", {"reason": "one card"}
+    released = edge.http.post(address, json=why, headers=edge.ops).json()
+    assert (released["status"], released["quarantined_at"]) == ("active", None)
+    again = edge.http.post(address, json=why, headers=edge.ops)
+    assert (again.status_code, again.json()["code"]) == (409, "device_not_quarantined")
+
+
+def test_what_offline_sales_may_cost_is_told_before_they_are_switched_on(edge: Edge) -> None:
+    edge.floor.add_till()
+    told = edge.http.get("/v1/ops/events/summer-fair/offline", headers=edge.ops).json()
+    assert told["rules"]["allowed"] is (told["loss"]["event_in_cents"] > 0)
+    assert told["loss_if_allowed"] == {
+        "appliances": 1,
+        "sale_in_cents": 1000,
+        "wallet_at_one_in_cents": 2000,
+        "wallet_in_cents": 2000,
+        "appliance_in_cents": 20_000,
+        "event_in_cents": 20_000,
+    }
+    nowhere = edge.http.get("/v1/ops/events/nowhere/offline", headers=edge.ops)
+    assert (nowhere.status_code, nowhere.json()["code"]) == (404, "event_unknown")
+
+
 def test_a_moved_appliance_gets_its_new_policy_and_its_staff_sign_in_again(edge: Edge) -> None:
     till, guest = edge.floor.add_till(), edge.floor.add_guest(2000)
     move = {"event_id": "summer-fair", "stall_id": "grill"}
     moved = edge.http.post("/v1/ops/devices/till-1/move", json=move, headers=edge.ops).json()
     assert (moved["stall_id"], moved["policy_version"]) == ("grill", 2)
     assert _policy(edge, "till-1").stall_id == "grill"
+    assert _policy(edge, "till-1").top_up_url == f"{URL}/"
     outcome = edge.floor.ask_one(till, till.deduct(edge.floor.qr(guest), 350))
     assert outcome.reason in {Reason.SESSION_ENDED, Reason.DEVICE_ELSEWHERE}
     assert edge.floor.balance(guest) == 2000
