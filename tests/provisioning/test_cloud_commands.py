@@ -207,3 +207,20 @@ def test_without_a_token_or_a_cloud_the_command_says_what_to_do(ops: Ops) -> Non
     assert token not in refused.stderr
     ops.environment["RAILTIX_OPS_URL"] = "http://127.0.0.1:1"
     assert "does not answer" in ops.run("event", "list").stderr
+
+
+def test_what_offline_sales_may_cost_is_printed_before_they_are_switched_on(ops: Ops) -> None:
+    ops.does("event", "apply", "event.toml")
+    shown = ops.does("policy", "show", "--event", "harbour")
+    assert "offline sales are not allowed" in shown
+    assert "If they were allowed:" in shown
+    (ops.folder / "offline.toml").write_text(
+        EVENT.replace("[[stalls]]", "[offline]\nallowed = true\n\n[[stalls]]", 1)
+    )
+    switched = ops.does("event", "apply", "offline.toml")
+    assert "This switches offline sales on." in switched
+    assert "At worst 0.00 EUR is handed over unpaid" in switched
+    assert "This switches" not in ops.does("event", "apply", "offline.toml")
+    assert ops.answers("policy", "show", "--event", "harbour")["rules"]["allowed"] is True
+    neither = ops.run("policy", "show")
+    assert (neither.exit_code, "name an appliance, or an event" in neither.stderr) == (1, True)
