@@ -27,7 +27,7 @@ demo: $(VENV)/.demo ## A whole venue on this machine: one sale, for real (ARGS="
 
 .PHONY: test
 test: $(VENV)/.dev ## Install what the tests need, and run them all
-	$(BIN)/pytest -q $(PURE_TESTS) $(foreach room,$(PURE),--cov=$(subst /,.,$(room))) \
+	$(BIN)/pytest -q -n 2 $(PURE_TESTS) $(foreach room,$(PURE),--cov=$(subst /,.,$(room))) \
 	  --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 	$(BIN)/pytest -q -n 4 --dist loadgroup $(addprefix --ignore=,$(PURE_TESTS)) $(ARGS)
 
