@@ -1,6 +1,6 @@
 """How a till that asks comes to hold the very list, whatever it held before."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cloud.ledger.deny_list import (
@@ -38,10 +38,15 @@ def test_a_list_nobody_was_ever_on_is_told_whole_and_empty() -> None:
     )
 
 
+LONG = [(payer, True) for payer in range(450)] + [(payer, payer % 2 == 0) for payer in range(430)]
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 300), st.booleans()), max_size=900),
     st.integers(0, 900),
 )
+@example(LONG, 450)
+@example(LONG, 20)
 def test_pages_add_up_to_the_list(history: list[tuple[int, bool]], first: int) -> None:
     rows: dict[str, DeniedChange] = {}
     held, version = set[str](), 0
