@@ -178,7 +178,11 @@ def test_keys_while_the_amount_is_keyed() -> None:
     assert isinstance(stage.till.phase, Ready)
 
 
-@pytest.mark.parametrize("code", [a_wallet_qr(), a_badge(), "RTSALE1:till-1", "RTSALE2:a:b", ""])
+@pytest.mark.parametrize(
+    "code",
+    [a_wallet_qr(), a_badge(), "RTSALE1:till-1", "RTSALE2:a:b", ""],
+    ids=["a wallet QR", "a badge", "too few parts", "another mark", "nothing"],
+)
 def test_any_other_code_is_no_receipt(code: str) -> None:
     stage = ready()
     stage.press("B")

@@ -267,7 +267,11 @@ def test_a_wallet_shown_while_an_amount_is_keyed_counts_as_scanned_first() -> No
     assert isinstance(stage.till.phase, Asking)
 
 
-@pytest.mark.parametrize("text", [RECEIPT, "WIFI:S:fair;;", a_badge(event_id="winter")])
+@pytest.mark.parametrize(
+    "text",
+    [RECEIPT, "WIFI:S:fair;;", a_badge(event_id="winter")],
+    ids=["a receipt", "a network", "a badge"],
+)
 def test_another_code_is_refused_gently_and_once_while_it_lies_there(text: str) -> None:
     stage = ready()
     for _ in range(4):
