@@ -17,6 +17,7 @@ from device.till.effects import (
 )
 from device.till.entries import (
     CancelReason,
+    DeniedTaken,
     Entry,
     LightShown,
     RefundAbandoned,
@@ -72,7 +73,7 @@ def take_up(till: Till, event: JournalOpened, now: Now) -> Step:
     remembered = till.phase.unwritten if isinstance(till.phase, JournalBroken) else ()
     standing = event.standing
     unwritten: list[Entry] = []
-    for entry in remembered:
+    for entry in _of_this_journal(till, standing, remembered):
         if _is_worth_writing(entry, standing):
             standing = standing.after(0, entry)
             unwritten.append(entry)
@@ -226,14 +227,28 @@ def _recall(till: Till, standing: Standing) -> Till:
     """What bears on offline sales, as the journal has it; and what was learnt since, if this is the
     journal that it was learnt under. A new one the cloud has to have heard of first."""
     record, before = standing.record, till.record
-    learnt = till.unsaved
-    if before.epoch not in {"", record.epoch}:
-        learnt = tuple(each for each in learnt if not isinstance(each, Synced))
+    learnt = _of_this_journal(till, standing, till.unsaved)
+    if _is_another(till, standing):
         till = replace(till, link=replace(till.link, heartbeat_key="", heartbeat_hash=None))
     till = replace(till, unsaved=learnt, sync_saved_ms=record.synced_at_ms)
     if before.epoch == record.epoch and before.synced_at_ms is not None:
         learnt = (*learnt, Synced(before.synced_at_ms, before.denied_at_ms))
     return replace(till, record=fold(record, learnt))
+
+
+def _is_another(till: Till, standing: Standing) -> bool:
+    """Whether this is not the journal that the till knew: that one was set aside."""
+    return till.record.epoch not in {"", standing.record.epoch}
+
+
+def _of_this_journal(
+    till: Till, standing: Standing, entries: tuple[Entry, ...]
+) -> tuple[Entry, ...]:
+    """Without what counts only under the journal it was learnt under: a sync, and changes of a
+    deny list whose beginning another one lacks."""
+    if not _is_another(till, standing):
+        return entries
+    return tuple(each for each in entries if not isinstance(each, Synced | DeniedTaken))
 
 
 def _sale_at_stake(phase: Phase, event: JournalFailed) -> tuple[SaleOpened, bool] | None:

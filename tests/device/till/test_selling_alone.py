@@ -10,6 +10,7 @@ from device.till.contents import AskForHeartbeat, AskToCancel, AskToDeduct, AskT
 from device.till.entries import (
     CancelReason,
     DeniedTaken,
+    Entry,
     LightShown,
     MessageClosed,
     SaleAbandoned,
@@ -23,7 +24,7 @@ from device.till.entries import (
 from device.till.outbox import UPLOADS_AT_ONCE_MAX
 from device.till.receipt import Text
 from device.till.signals import Light, Sound
-from device.till.states import Asking, HandedOverAsked, Ready, Scanning
+from device.till.states import Asking, HandedOverAsked, JournalBroken, Ready, Scanning
 from protocol.messages import (
     Cancelled,
     Declined,
@@ -590,3 +591,28 @@ def test_an_acceptance_read_twice_counts_once() -> None:
     assert stage.standing.spell.with_sale(accepted) == stage.standing.spell
     assert stage.standing.number_of(accepted.key) > 0
     assert stage.standing.number_of("nobody's key") == 0
+
+
+@pytest.mark.parametrize("lost", [Synced, DeniedTaken])
+def test_what_an_earlier_journal_could_not_write_of_a_sync_no_other_one_takes(
+    lost: type[Entry],
+) -> None:
+    """The disk is found broken as the sync is written: the new epoch has had none of its own."""
+    stage = selling()
+    stage.denied = [DeniedChanges(7, True, ("payerpayer2",), (), False)]
+    stage.wait(61.0)
+    assert stage.till.record.denied_version == 7
+    stage.failing_kind = lost
+    stage.denied = [DeniedChanges(8, False, ("payerpayer3",), (), False)]
+    stage.wait(61.0)
+    assert isinstance(stage.till.phase, JournalBroken)
+    stage.begin_epoch("another")
+    stage.failing_kind = None
+    stage.is_answered = False
+    stage.wait(6.0)
+    stage.lose_link()
+    assert stage.till.record.epoch == "another"
+    assert stage.light is Light.OFFLINE_NOT_ALLOWED
+    assert stage.till.record.synced_at_ms is None
+    assert stage.till.record.denied_version == 0
+    assert stage.standing.record.denied_version == 0
