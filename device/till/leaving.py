@@ -9,7 +9,7 @@ from device.till.entries import SessionEnded
 from device.till.events import KeyPressed, Now, ReplyArrived
 from device.till.notices import shift_slip
 from device.till.outbox import ask, hear, ignored, post
-from device.till.resting import Step, is_online, rest
+from device.till.resting import Step, is_online, pass_over, rest
 from device.till.shift import OwnWord
 from device.till.signals import Sound
 from device.till.states import LeaveAsked, Till
@@ -66,6 +66,8 @@ def wait_to_leave(till: Till, phase: LeaveAsked, now: Now) -> Step:
 
 def answer_leave(till: Till, phase: LeaveAsked, event: KeyPressed, now: Now) -> Step:
     if event.key != "#":
+        # It ends the question and begins nothing: a number without its first digit is another.
+        till, _ = pass_over(till, event, now)
         till, effects = rest(till, now.wall_ms)
         return till, (MakeSound(Sound.CLICK), *effects)
     session = till.session

@@ -36,7 +36,7 @@ from device.till.events import JournalFailed, JournalOpened, KeyPressed, Now
 from device.till.outbox import post, send_unsigned, upload
 from device.till.receipt import handed_over_slip, journal_fault_slip
 from device.till.refunding import tell_again
-from device.till.resting import Step, rest
+from device.till.resting import Step, is_stray, pass_over, rest
 from device.till.signals import Light, Sound
 from device.till.standing import OpenSale, Standing
 from device.till.states import (
@@ -144,7 +144,7 @@ def lose(till: Till, event: JournalFailed, now: Now) -> Step:
 def answer_handed_over(till: Till, phase: HandedOverAsked, event: KeyPressed, now: Now) -> Step:
     asked, rest_of = phase.sales[0], phase.sales[1:]
     match event.key, event.held:
-        case "#", _:
+        case "#", _ if not is_stray(till, now.monotonic_s):
             if asked.acceptance is not None:
                 kept = AskToPostOffline(asked.sale, asked.acceptance)
                 till = upload(till, [kept], now.monotonic_s)
@@ -160,6 +160,8 @@ def answer_handed_over(till: Till, phase: HandedOverAsked, event: KeyPressed, no
             cancelled = SaleCancelled(asked.sale.key, CancelReason.NOT_HANDED_OVER)
             return till, (Journal((cancelled,)), MakeSound(Sound.CLICK), *effects, *sent)
         case _:
+            # Who keys a number has not read the slip: its `#` is no answer.
+            till, _ = pass_over(till, event, now)
             return till, (MakeSound(Sound.DECLINED),)
 
 

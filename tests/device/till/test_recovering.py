@@ -95,6 +95,7 @@ def test_an_approval_that_may_not_have_been_seen_is_put_to_staff_and_never_lit_g
     stage.press("5A")
     assert isinstance(stage.till.phase, HandedOverAsked)
     assert stage.sounds[-1] is Sound.DECLINED
+    stage.wait(3.0)
     stage.press("#")
     assert isinstance(stage.journal[-1], SaleKept)
     assert stage.till.phase == Ready()
@@ -372,3 +373,16 @@ def test_a_deadline_that_has_passed_is_not_due_again() -> None:
         after = deadline_of(stage.till)
         assert after is None or after > due
     assert not isinstance(stage.till.phase, Asking | Scanning)
+
+
+def test_a_number_keyed_too_early_does_not_answer_the_question() -> None:
+    """Staff who key on while the appliance starts have not read the slip: their `#` is no yes."""
+    stage = asking()
+    stage.answer(approved())
+    stage.journal.pop()
+    stage.cut_power()
+    stage.press("500#")
+    assert isinstance(stage.till.phase, HandedOverAsked)
+    assert not [each for each in stage.journal if isinstance(each, SaleKept)]
+    stage.press("#")
+    assert isinstance(stage.journal[-1], SaleKept)

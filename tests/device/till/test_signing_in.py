@@ -1,7 +1,7 @@
 import pytest
 
 from device.till.contents import AskToSignIn, AskToSignOut
-from device.till.entries import SessionBegan, SessionEnded
+from device.till.entries import SaleOpened, SessionBegan, SessionEnded
 from device.till.events import LinkUp
 from device.till.signals import Light, Sound
 from device.till.states import (
@@ -296,3 +296,14 @@ def test_after_a_sign_out_a_power_cut_brings_nobody_back() -> None:
     stage.cut_power()
     assert stage.till.phase == NobodySignedIn()
     assert stage.till.outbox[0].content.key == stage.standing.sign_outs[0].key
+
+
+def test_a_number_keyed_while_the_shift_report_is_out_is_not_sold_without_its_first_digit() -> None:
+    stage = ready()
+    stage.hold("D")
+    stage.press("1250#")
+    assert stage.till.phase == Ready()
+    assert not [each for each in stage.journal if isinstance(each, SaleOpened)]
+    assert stage.sounds[-1] is Sound.DECLINED
+    stage.press("1250#")
+    assert isinstance(stage.journal[-1], SaleOpened)
