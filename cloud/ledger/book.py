@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from cloud.ledger.decisions import Decision, Reversed
+from cloud.ledger.decisions import Decision, Reversed, Seen
 from cloud.ledger.facts import (
     Appliance,
     Approval,
@@ -30,7 +30,7 @@ from protocol.ids import (
     TokenId,
     UserId,
 )
-from protocol.messages import JournalPosition, Reason
+from protocol.messages import Reason
 
 
 class Book:
@@ -127,7 +127,7 @@ class Book:
             entry = (request.device, request.journal.epoch, request.entry)
             self._entries[entry] = self._entries.get(entry, frozenset()) | {key[1]}
         if decision.seen is not None and decision.seen.journal is not None:
-            self._hear(request.device, decision.seen.journal, decision.seen.journal_left)
+            self._hear(request.device, decision.seen)
         if decision.key is not None:
             self._keys[key] = decision.key
         if decision.posting is not None:
@@ -151,9 +151,13 @@ class Book:
                 )
             )
 
-    def _hear(self, device_id: DeviceId, journal: JournalPosition, left: tuple[str, ...]) -> None:
+    def _hear(self, device_id: DeviceId, seen: Seen) -> None:
         self._appliances[device_id] = replace(
-            self._appliances[device_id], journal=journal, journal_left=left, journal_anew=False
+            self._appliances[device_id],
+            journal=seen.journal,
+            journal_left=seen.journal_left,
+            settled_by=seen.settled_by,
+            journal_anew=False,
         )
 
     def _post(self, posting: Posting, *, freezes: bool) -> None:

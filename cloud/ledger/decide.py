@@ -438,6 +438,7 @@ def _answer_heartbeat(book: Book, presented: Presented, request: Heartbeat) -> D
             said,
             journal=heard.journal,
             journal_left=heard.left,
+            settled_by=heard.settled_by,
             # It cannot have journaled what was never issued.
             policy_acked=None if heard.known else min(request.policy_version, newest),
             has_resent=has_resent,

@@ -110,6 +110,8 @@ class Seen(msgspec.Struct, frozen=True):
     """It has said its journal again since the database was restored."""
     journal_left: tuple[str, ...] = ()
     """The epochs before `journal`'s."""
+    settled_by: str | None = None
+    """The firmware that counted `journal`'s `settled_below`."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -105,7 +105,8 @@ class Appliance(msgspec.Struct, frozen=True):
     """They just did: whatever its next heartbeat says is where its journal stands."""
     journal_left: tuple[str, ...] = ()
     """Epochs before `journal`'s, the newest last."""
-    firmware: str | None = None
+    settled_by: str | None = None
+    """The firmware that counted `journal.settled_below`."""
 
     def why_shut_out(self, *, certificate_revoked: bool) -> Reason | None:
         """Why nothing new of it is posted."""

@@ -32,6 +32,8 @@ class Heard(msgspec.Struct, frozen=True):
     """What is known from now on; None: as before."""
     left: tuple[str, ...] = ()
     """The epochs before that one, the newest last."""
+    settled_by: str | None = None
+    """The firmware that counted what is settled."""
     begins_epoch: bool = False
     known: JournalKnown | None = None
     """What it is told, where it says less than is known: it may just be late."""
@@ -43,15 +45,16 @@ def hear_journal(appliance: Appliance, request: Heartbeat) -> Heard:
     was told how far it goes has written that far."""
     before, now = appliance.journal, request.journal
     if before is None:
-        return Heard(now, ())
+        return Heard(now, settled_by=request.firmware)
     if appliance.journal_anew:
         # Ops released it: whatever it says now is where it stands.
-        return Heard(now, (), begins_epoch=now.epoch != before.epoch)
+        begins = now.epoch != before.epoch
+        return Heard(now, settled_by=request.firmware, begins_epoch=begins)
     told = request.journal_told
     if told is not None and told.releases != appliance.releases:
         told = None
     if now.epoch != before.epoch:
-        return _hear_other_epoch(appliance, before, now, told)
+        return _hear_other_epoch(appliance, before, request, told)
     if told is not None and told.epoch == now.epoch and now.last < told.last:
         return Heard(doubt=QuarantineCause.WENT_BACK)
     if now.last < before.last:
@@ -59,17 +62,18 @@ def hear_journal(appliance: Appliance, request: Heartbeat) -> Heard:
     if now.last == before.last and now.head != before.head:
         return Heard(doubt=QuarantineCause.FORKED)
     if now.settled_below < before.settled_below:
-        if request.firmware == appliance.firmware and now.last > before.last:
+        if request.firmware == appliance.settled_by and now.last > before.last:
             return Heard(doubt=QuarantineCause.WENT_BACK)
-        # Another program may count other entries as settled; what was said stands.
-        now = msgspec.structs.replace(now, settled_below=before.settled_below)
-    return Heard(now, appliance.journal_left)
+        # Another program may count other entries as settled; what was said stands, as that one's.
+        stands = msgspec.structs.replace(now, settled_below=before.settled_below)
+        return Heard(stands, appliance.journal_left, appliance.settled_by)
+    return Heard(now, appliance.journal_left, request.firmware)
 
 
 def _hear_other_epoch(
     appliance: Appliance,
     before: JournalPosition,
-    now: JournalPosition,
+    request: Heartbeat,
     told: JournalKnown | None,
 ) -> Heard:
     """A journal was set aside and another begun; none ever comes back but in a late message.
@@ -77,10 +81,10 @@ def _hear_other_epoch(
     Another epoch is taken for a newer one only from somebody who was told of this one: the first
     heartbeat of an older may be on its way still. So the epochs stand in their true order.
     """
-    epochs = (*appliance.journal_left, before.epoch)
+    now, epochs = request.journal, (*appliance.journal_left, before.epoch)
     if now.epoch not in epochs:
         if told is not None and told.epoch == before.epoch:
-            return Heard(now, epochs[-LEFT_MAX:], begins_epoch=True)
+            return Heard(now, epochs[-LEFT_MAX:], request.firmware, begins_epoch=True)
     elif (
         told is not None
         and told.epoch in epochs

@@ -231,7 +231,7 @@ def _appliance(row: Any) -> Appliance:
         releases=row.releases,
         journal_anew=bool(row.journal_anew),
         journal_left=tuple(row.journal_left or ()),
-        firmware=row.firmware,
+        settled_by=row.journal_settled_by,
     )
 
 
@@ -406,7 +406,7 @@ def _select_places(wanted: FromClause) -> Executable:
             devices.c.quarantined_at,
             devices.c.released_at,
             devices.c.releases,
-            devices.c.firmware,
+            devices.c.journal_settled_by,
             devices.c.resend_for,
             devices.c.resend_epoch,
             devices.c.resend_from,

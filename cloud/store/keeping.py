@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, update
 
 from cloud.ledger.decide import Decided
-from cloud.ledger.decisions import Decision, ReviewCause
+from cloud.ledger.decisions import Decision, ReviewCause, Seen
 from cloud.ledger.facts import DeviceKey, Facts, KnownKey, Presented
 from cloud.store.approvals import keep_approvals
 from cloud.store.postings import LEDGER, write_postings
@@ -261,7 +261,7 @@ def _keep_heartbeats(
     _see(
         connection,
         [
-            {"of_device_id": device_id, **_journal_values(each.journal, each.journal_left)}
+            {"of_device_id": device_id, **_journal_values(each.journal, each)}
             for device_id, each in seen
             if each.journal is not None
         ],
@@ -281,13 +281,14 @@ def _see(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(_SEE_DEVICE, rows)
 
 
-def _journal_values(journal: JournalPosition, left: tuple[str, ...]) -> dict[str, Any]:
+def _journal_values(journal: JournalPosition, seen: Seen) -> dict[str, Any]:
     return {
         "journal_epoch": journal.epoch,
         "journal_last": journal.last,
         "journal_settled_below": journal.settled_below,
         "journal_head": journal.head,
-        "journal_left": list(left),
+        "journal_settled_by": None if seen.settled_by is None else _printable(seen.settled_by),
+        "journal_left": list(seen.journal_left),
         "journal_anew": False,
     }
 

@@ -43,6 +43,8 @@ devices = Table(
     Column("journal_last", BigInteger),
     Column("journal_settled_below", BigInteger),
     Column("journal_head", HASH),
+    # The firmware that counted what is settled: another may count otherwise.
+    Column("journal_settled_by", String(200)),
     # The epochs before that one, the newest last.
     Column("journal_left", JSON_VALUE),
     # Ops just released it: whatever it says next is where its journal stands.

@@ -110,7 +110,7 @@ class Cloud:
                     journal=heard.journal,
                     journal_left=heard.left,
                     journal_anew=False,
-                    firmware=request.firmware,
+                    settled_by=heard.settled_by,
                 )
             return heard.doubt or heard.known
         at = (DeviceId(request.device_id), request.journal.epoch, request.entry)

@@ -183,7 +183,7 @@ def beating() -> World:
     """The cloud knows till-0's journal as JOURNAL: entry 9, all below 9 settled."""
     world = World()
     world.journal = JOURNAL
-    world.journal_changes = {"firmware": "1"}
+    world.journal_changes = {"settled_by": "1"}
     return world
 
 
@@ -230,6 +230,20 @@ def test_what_was_settled_stays_so_whatever_a_new_program_counts() -> None:
         assert decision.seen is not None
         assert decision.seen.journal is not None
         assert decision.seen.journal.settled_below == JOURNAL.settled_below
+
+
+def test_a_new_program_that_counts_less_as_settled_goes_on_and_is_watched_from_there() -> None:
+    world = beating()
+    fewer = [
+        at(settled_below=3, firmware="2"),
+        at(last=10, settled_below=3, head="B" * 43, firmware="2"),
+        at(last=11, settled_below=3, head="C" * 43, firmware="2"),
+        at(last=12, settled_below=13, head="D" * 43, firmware="2"),
+    ]
+    again = at(last=13, settled_below=3, head="E" * 43, firmware="2")
+    answers = world.ask(*fewer, again)
+    assert [type(each) for each in answers] == [*[HeartbeatAnswered] * 4, Declined]
+    assert world.decided[-1][1].quarantine is QuarantineCause.WENT_BACK
 
 
 def test_another_epoch_is_believed_and_the_one_before_remembered() -> None:

@@ -22,6 +22,7 @@ def upgrade() -> None:
         "devices",
         sa.Column("releases", sa.Integer(), server_default=sa.text("0"), nullable=False),
     )
+    op.add_column("devices", sa.Column("journal_settled_by", sa.String(length=200), nullable=True))
     op.add_column("devices", sa.Column("journal_left", _JSON, nullable=True))
     op.add_column(
         "devices",
