@@ -46,6 +46,10 @@ class JournalFault(Exception):  # noqa: N818 -- the disk's fault, not an error i
     """The disk did not take it, or did not give it; named by SQLite's own error name."""
 
 
+class LaterJournal(JournalFault):
+    """Written by a release that came after this one: nothing is wrong with the disk."""
+
+
 class Journal:
     """One connection, owned by the thread that opened it."""
 
@@ -104,7 +108,7 @@ class Journal:
             raise JournalFault(_name(error)) from error
         except LaterSchemaError as error:
             self.close()
-            raise JournalFault(str(error)) from error
+            raise LaterJournal(str(error)) from error
         except OSError as error:
             self.close()
             raise JournalFault(f"{type(error).__name__}: {error.strerror}") from error
@@ -253,9 +257,13 @@ def look_at(folder: Path) -> Chain | None:
         with closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         ) as connection:
+            # One of a later release may look sound here, and owe what this program cannot read.
+            upgrade_script(version_of(connection))
             return read(connection)[1]
     except sqlite3.Error as error:
         raise JournalFault(_name(error)) from error
+    except LaterSchemaError as later:
+        raise LaterJournal(str(later)) from later
     except CorruptError as corruption:
         raise JournalFault(str(corruption)) from corruption
 

@@ -20,7 +20,7 @@ from device.credentials import (
 from device.hardware.spool import drop
 from device.hardware.spool import look as look_at_spool
 from device.health import FILE as HEALTH_FILE
-from device.journal import JournalFault, look_at
+from device.journal import JournalFault, LaterJournal, look_at
 from device.runtime import AlreadyRunningError, lock_state
 from device.salvage import files_set_aside, salvage
 from device.settings import Settings
@@ -38,6 +38,9 @@ _WHAT_TO_DO: Final = (
 _MEND_IT: Final = (
     "Start railtix-pos once: it sets a damaged journal aside and carries over what can be read of"
     " it. Then reset again."
+)
+_UPDATE_IT: Final = (
+    "Nothing was erased. Install that release again (or a later one), and reset with it."
 )
 _REVOKE_IT: Final = (
     "A card's old blocks may still hold the key: revoke its certificate (`railtix-ops ca revoke`)."
@@ -79,6 +82,9 @@ def reset(settings: Settings, *, keep_identity: bool) -> Refused | Done:
             if owed:
                 return Refused(("The cloud has not answered for:", *owed, _WHAT_TO_DO))
             lines = _set_aside(state)
+        except LaterJournal as later:
+            reason = f"The journal cannot be read ({later}), so what it owes is not known."
+            return Refused((reason, _UPDATE_IT))
         except (JournalFault, sqlite3.Error) as fault:
             reason = f"The journal cannot be read ({fault}), so what it owes is not known."
             return Refused((reason, _MEND_IT))

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from device.__main__ import app
-from device.chain import FILE_NAME
+from device.chain import FILE_NAME, SCHEMA_VERSION
 from device.credentials import FOLDER
 from device.hardware.spool import Spool
 from device.hardware.spool import look as look_at_spool
@@ -237,6 +237,25 @@ def test_a_journal_that_cannot_be_read_is_not_called_empty(state: Path) -> None:
     assert isinstance(ended, Refused)
     assert "Start railtix-pos once" in ended.lines[-1]
     assert (state / FOLDER / "key.pem").exists()
+
+
+def test_a_journal_of_a_later_release_is_not_this_programs_to_judge(state: Path) -> None:
+    journal_of(state, sale(), SaleAbandoned(KEY))
+    with closing(sqlite3.connect(state / FILE_NAME)) as connection:
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    ended = reset(settings_of(state), keep_identity=False)
+    assert isinstance(ended, Refused)
+    assert "written by a later release" in ended.lines[0]
+    assert "sets a damaged journal aside" not in ended.lines[-1]
+    assert (state / FILE_NAME).exists()
+    runner = CliRunner()
+    words = ["--state", str(state)]
+    config = {"RAILTIX_BROKER_HOST": "localhost"}
+    for command in (["status"], ["reset", "--yes"], ["selftest", "--only", "disk"]):
+        told = runner.invoke(app, [*command, *words], env=config)
+        assert told.exit_code == 1, (command, told.output)
+        assert isinstance(told.exception, SystemExit), "a line for a person, not a traceback"
+        assert "later release" in told.output
 
 
 def test_what_only_a_damaged_journal_still_owes_is_not_forgotten(state: Path) -> None:
