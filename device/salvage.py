@@ -1,4 +1,5 @@
-"""What a damaged journal still holds of what the cloud is owed: read, and written down again.
+"""What a damaged journal still holds of what the cloud is owed, and of what bounds offline sales:
+read, and written down again.
 
 The cloud decides by the key alone, exactly once, so saying it twice or by a reader too willing to
 believe does no harm; saying it never would.
@@ -6,7 +7,7 @@ believe does no harm; saying it never would.
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,18 @@ from typing import Final
 
 import msgspec
 
-from device.till.entries import Entry, decode, key_of
+from device.till.entries import (
+    Entry,
+    EpochBegan,
+    MessageClosed,
+    SaleAcceptedOffline,
+    SaleAnswered,
+    decode,
+    key_of,
+)
+from device.till.spell import OfflineRecord
 from device.till.standing import Standing
+from protocol.messages import Approved
 
 KEPT_MAX: Final = 5
 """Files set aside; more only while they hold what no cloud has answered."""
@@ -28,7 +39,10 @@ _ROW: Final = "SELECT body FROM entries WHERE number = ?"
 
 @dataclass(frozen=True)
 class Salvaged:
-    """What is owed, as it was journaled, oldest file first; and which files hold any of it."""
+    """What is owed, as it was journaled, oldest file first; and which files hold any of it.
+
+    Beside it the codes that paid not long ago, and what counts towards the spell's limits.
+    """
 
     entries: tuple[Entry, ...]
     keys: frozenset[str]
@@ -69,7 +83,16 @@ def salvage(files: tuple[Path, ...]) -> Salvaged:
     for number, entry in enumerate(_all(entries), start=1):
         standing = standing.after(number, entry)
     owed = owed_keys(standing)
-    carried = {entry: None for entry in _all(entries) if key_of(entry) in owed}
+    counting = _counting_keys(_all(entries))
+    carried = {
+        entry: None
+        for entry in _all(entries)
+        if key_of(entry) in owed
+        or (
+            isinstance(entry, SaleAnswered | SaleAcceptedOffline | MessageClosed)
+            and entry.key in counting
+        )
+    }
     needed = {file for file in files if any(key_of(entry) in owed for entry in entries[file])}
     return Salvaged(tuple(carried), owed, unreadable, frozenset(needed))
 
@@ -83,6 +106,29 @@ def owed_keys(standing: Standing) -> frozenset[str]:
             *(each.key for each in standing.sign_outs),
         }
     )
+
+
+def _counting_keys(entries: Iterable[Entry]) -> frozenset[str]:
+    """The keys of the sales that bound what the till may sell alone, settled or not."""
+    record = OfflineRecord()
+    paid_by: dict[str, str] = {}
+    in_spell: set[str] = set()
+    for entry in entries:
+        match entry:
+            case EpochBegan():
+                # Another file, and the same spell.
+                continue
+            case SaleAnswered(key=key, outcome=Approved(token_id=token_id)):
+                paid_by[token_id] = key
+            case SaleAcceptedOffline(key=key, token_id=token_id):
+                paid_by[token_id] = key
+                in_spell.add(key)
+            case _:
+                pass
+        record = record.after(entry)
+        if not record.spell.unanswered:
+            in_spell.clear()
+    return frozenset({*in_spell, *(paid_by[each.token_id] for each in record.tokens)})
 
 
 def forget_needless(files: tuple[Path, ...], saved: Salvaged) -> None:
