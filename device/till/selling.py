@@ -51,6 +51,7 @@ from device.till.states import (
     Sighting,
     Till,
 )
+from device.till.syncing import refuse
 from device.till.viewing import be_done_with, is_same_sighting, still_in_view
 from protocol.messages import Approved, Cancelled, Declined, Reason
 
@@ -133,6 +134,7 @@ def hear_deduct(till: Till, phase: Asking, event: ReplyArrived, now: Now) -> Ste
         case Declined(reason=reason) if reason in FRESH_QR_HELPS:
             return _ask_for_fresh_qr(till, phase, answered, reason, now)
         case Declined() as declined:
+            till = refuse(till, declined, reply.answered_at_ms)
             return _decline(till, sale, declined, answered, now)
         case Cancelled():
             till, effects = decline(till, now.monotonic_s, "cancelled", sale)

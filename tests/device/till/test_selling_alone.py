@@ -38,7 +38,7 @@ from protocol.messages import (
 from protocol.money import Money
 from protocol.wallet_qr import QrRefusal
 from tests.device.alone import RULES, a_code, cut_off, selling
-from tests.device.stage import EPOCH_MS, OTHER_KEY, a_policy, approved, named
+from tests.device.stage import EPOCH_MS, OTHER_KEY, a_policy, approved, declined, named
 
 
 def posted(cents: int = 500) -> PostedOffline:
@@ -616,3 +616,19 @@ def test_what_an_earlier_journal_could_not_write_of_a_sync_no_other_one_takes(
     assert stage.till.record.synced_at_ms is None
     assert stage.till.record.denied_version == 0
     assert stage.standing.record.denied_version == 0
+
+
+def test_a_sale_refused_as_quarantined_takes_the_leave_to_sell_alone_back() -> None:
+    """At once, and not only with the next heartbeat: the link may go before that."""
+    stage = selling()
+    stage.is_answered = False
+    stage.press("500#")
+    stage.show(a_code(stage))
+    stage.answer(declined(Reason.DEVICE_QUARANTINED), stage.last(AskToDeduct))
+    assert stage.light is Light.DECLINED
+    stage.lose_link()
+    stage.wait(3.0)
+    assert stage.light is Light.OFFLINE_NOT_ALLOWED
+    stage.wall_is_set = True
+    stage.cut_power()
+    assert stage.light is Light.OFFLINE_NOT_ALLOWED
