@@ -33,6 +33,9 @@ from protocol.messages import JournalPosition
 CHECKPOINT_ENTRIES: Final = 200
 """After so many entries the write-ahead log is folded into the file, between sales."""
 
+BUSY_TIMEOUT_MS: Final = 5000
+"""While a log that a power cut left is recovered by somebody who looks."""
+
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 """SQLITE_ERROR: our own statements are right, so a table is missing."""
 
@@ -172,7 +175,11 @@ class Journal:
             return
         try:
             if self._since_checkpoint >= CHECKPOINT_ENTRIES:
+                # Whoever looks at the journal (`railtix-pos status`) holds it for seconds: the till
+                # never waits for them, and the next time will do.
+                self._connection.execute("PRAGMA busy_timeout=0")
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
                 self._since_checkpoint = 0
             if cloud_ms is not None:
                 self._prune(self._connection, cloud_ms)
@@ -199,7 +206,9 @@ class Journal:
             self._connection = None
 
     def _open(self) -> None:
-        connection = sqlite3.connect(self.path, isolation_level=None)
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None
+        )
         self._connection = connection
         try:
             connection.execute("PRAGMA journal_mode=WAL").fetchall()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -321,6 +322,34 @@ def test_a_long_log_is_folded_into_the_file_between_sales(tmp_path: Path) -> Non
     journal.append(sale("key-x"))
     journal.rest()
     assert log.stat().st_size == 0
+    journal.close()
+
+
+def test_no_sale_waits_for_somebody_who_looks_at_the_journal(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.append(*(sale(f"key-{number}") for number in range(CHECKPOINT_ENTRIES)))
+    assert journal._connection is not None
+    # Far longer than the look lasts: whoever waits for it, waits to its end.
+    journal._connection.execute("PRAGMA busy_timeout = 60000")
+    looking, rested = Event(), Event()
+    waited_for: list[bool] = []
+
+    def look() -> None:
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as reader:
+            rows = reader.execute("SELECT number FROM entries")
+            rows.fetchone()
+            looking.set()
+            waited_for.append(not rested.wait(30))
+
+    thread = Thread(target=look)
+    thread.start()
+    assert looking.wait(60)
+    journal.rest()
+    rested.set()
+    thread.join()
+    assert waited_for == [False]
+    journal.append(sale("key-x"))
+    assert look_at(tmp_path) is not None
     journal.close()
 
 
