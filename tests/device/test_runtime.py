@@ -499,7 +499,7 @@ def test_a_disk_that_fails_at_the_replys_fsync_is_a_fault_until_the_journal_open
 def test_a_checkpoint_that_fails_between_sales_is_noticed(
     selling: Appliance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(_cloud_ms: int | None) -> None:
         raise JournalFault("SQLITE_IOERR_FSYNC")
 
     monkeypatch.setattr(selling.journal, "rest", fail)

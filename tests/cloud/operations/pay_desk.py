@@ -29,7 +29,7 @@ from cloud.store.tables import (
     users,
 )
 from protocol.ids import EventId, IdempotencyKey, PayerId, UserId
-from protocol.messages import JournalPosition
+from protocol.messages import Deduct, JournalPosition
 from tests.cloud.floor import CURRENCY, EVENT, Floor, Till, eur
 from tests.cloud.operations.box_office import GOOD_CARD, Patron, TouchyProvider
 
@@ -109,11 +109,16 @@ class PayDesk:
         """Online, at a stall."""
         return self.floor.ask_one(till, till.deduct(self.floor.qr(patron.guest), cents))
 
-    def hear(self, till: Till, *, queue: int = 0, is_settled: bool = True) -> None:
-        """A heartbeat of the appliance's."""
+    def hear(
+        self, till: Till, *, queue: int = 0, is_settled: bool = True, waits: Deduct | None = None
+    ) -> None:
+        """A heartbeat of the appliance's; `waits`: its oldest sale that was not uploaded."""
         beat = till.heartbeat(queue=queue)
         last = beat.journal.last
-        journal = JournalPosition(till.epoch, last, last + 1 if is_settled else last, "A" * 43)
+        settled_below = last + 1 if is_settled else last
+        if waits is not None:
+            settled_below = waits.entry
+        journal = JournalPosition(till.epoch, last, settled_below, "A" * 43)
         self.floor.ask_one(till, till.heartbeat(queue=queue, journal=journal))
 
     # The courier, and the provider.

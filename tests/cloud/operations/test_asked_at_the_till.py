@@ -45,6 +45,10 @@ TOLD = {
     "left_in_cents",
     "short_in_cents",
     "token_seen_before",
+    # How far the cloud knows its own journal; payers, by their opaque names, that owe; new keys.
+    "journal_known",
+    "denied",
+    "wallet_keys",
     # A balance; and the opaque names that the appliance read from the QR itself.
     "balance",
     "payer_id",

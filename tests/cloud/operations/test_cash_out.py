@@ -374,7 +374,7 @@ def test_a_late_upload_comes_first(desk: PayDesk) -> None:
     sale = till.deduct(desk.floor.qr(patron.guest), 500)
     asked = desk.asked(patron)
     desk.floor.pass_time(minutes=4)
-    desk.hear(till, queue=1)
+    desk.hear(till, queue=1, waits=sale)
     assert desk.advance() == 0
     [answer] = desk.floor.ask(till, till.accept_offline(sale))
     assert isinstance(answer, PostedOffline)

@@ -69,8 +69,8 @@ def test_while_the_database_is_away_nothing_is_said(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     till, guest = floor.add_till(), floor.add_guest()
-    sale = till.deduct(floor.qr(guest))
     floor.ask(till, till.heartbeat())
+    sale = till.deduct(floor.qr(guest))
 
     def away() -> Any:
         raise OperationalError("SELECT 1", {}, Exception("connection refused"))
