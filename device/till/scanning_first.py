@@ -102,6 +102,8 @@ def see_wallet_first(till: Till, phase: BeforeASale, event: QrSeen, now: Now) ->
         return till, ()
     if not isinstance(wallet, WalletQr):
         return _refuse(till, phase, wallet, now)
+    # Whoever is replaced may lie there still, and draw a younger code: that must not pay instead.
+    till = drop_scanned(till, phase, now)
     return _take(till, phase, event.text, wallet, now)
 
 

@@ -208,6 +208,18 @@ def test_two_phones_side_by_side_do_not_take_turns() -> None:
     assert stage.sounds.count(Sound.SCANNED) == beeps + 1
 
 
+def test_a_phone_that_another_replaced_does_not_come_back_with_its_younger_code() -> None:
+    """Nobody touched it: it would pay for what is keyed for the customer beside it."""
+    stage = scanned()
+    stage.show(BEN)
+    stage.press("50")
+    stage.show(ANNAS_NEXT)
+    assert pending(stage) == BEN
+    stage.press("0#")
+    assert isinstance(stage.till.phase, Asking)
+    assert stage.till.phase.text == BEN
+
+
 def test_the_same_phones_younger_code_replaces_the_older_one_without_a_word() -> None:
     stage = scanned()
     beeps, asked = len(stage.sounds), len(stage.sent)
