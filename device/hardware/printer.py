@@ -15,7 +15,7 @@ from device.hardware.escpos_bytes import compose, load_escpos
 from device.hardware.printer_cable import Cable, PrinterGoneError
 from device.hardware.printer_line import Line
 from device.hardware.settings import PrinterSettings
-from device.hardware.spool import Spool, drop
+from device.hardware.spool import Spool, drop, is_gone
 from device.till.receipt import Slip, SlipKind, copy_of
 from device.till.signals import PrinterState
 
@@ -128,15 +128,17 @@ class EscposPrinter:
         self._take_up()
         look_at = monotonic()
         while not self._is_closing:
-            self._keep()
-            if self._state.holds_slips_back:
-                self._put_off()
             try:
+                self._keep()
+                if self._state.holds_slips_back:
+                    self._put_off()
                 if self._next() is not None or monotonic() >= look_at:
                     look_at = monotonic() + self._attend()
                 self._tell()
             except Exception:  # noqa: BLE001 -- no fault of paper may end the thread
                 self._hang_up()
+                # Or what waits would bring it here again at once, and for ever.
+                self._failures = max(1, self._failures)
                 look_at = monotonic() + RETRY_S[-1]
                 _log.exception("the printer's thread stumbled")
             self._wait(look_at)
@@ -168,7 +170,7 @@ class EscposPrinter:
                 each.path = spool.put(each.slip)
                 if each.path is not None and not self._has(each):
                     drop(each.path)  # the queue was full meanwhile
-        gone = {id(each) for each in slips if each.path is not None and not each.path.exists()}
+        gone = {id(each) for each in slips if each.path is not None and is_gone(each.path)}
         if gone:
             with self._changed:
                 self._slips = deque(each for each in self._slips if id(each) not in gone)

@@ -125,6 +125,17 @@ def drop(path: Path) -> bool:
     return True
 
 
+def is_gone(path: Path) -> bool:
+    """Whether it was dropped; a disk that does not say so is believed to have it still."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def spell(waiting: Waiting) -> str:
     """A slip for a terminal: when it came, what it is worth late, and its words."""
     at = datetime.fromtimestamp(waiting.since, UTC)

@@ -13,6 +13,7 @@ from device.hardware.escpos_bytes import compose, load_escpos
 from device.hardware.printer import EscposPrinter, NoPrinter
 from device.hardware.printer_line import connect_to
 from device.hardware.settings import PrinterSettings
+from device.hardware.spool import Spool, is_gone, look
 from device.till.receipt import Slip, SlipKind, Text, copy_of
 from device.till.signals import PrinterState
 from tests.device.hardware.printer_benches import BENCHES, Bench, UsbBench
@@ -279,3 +280,44 @@ def test_whatever_the_printer_does_every_receipt_comes_and_at_most_once_unmarked
         unmarked = bytes(bench.arrived).count(desk.bytes_of(one))
         copies = bytes(bench.arrived).count(desk.bytes_of(copy_of(one)))
         assert unmarked <= 1 <= unmarked + copies
+
+
+def test_a_printers_thread_that_stumbles_waits_before_its_next_try_and_keeps_what_waits(
+    monkeypatch: pytest.MonkeyPatch, until: Until, tmp_path: Path
+) -> None:
+    tries: list[float] = []
+    monkeypatch.setattr(printer_module, "RETRY_S", (3600.0,))
+
+    def no_more_threads(deadline_s: float) -> None:
+        tries.append(deadline_s)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(printer_module, "Cable", no_more_threads)
+    settings = PrinterSettings(kind="serial", answers="never")
+    driver = EscposPrinter(settings, lambda: connect_to(settings), spool=tmp_path)
+    try:
+        until(lambda: bool(tries))
+        for number in range(1, 11):
+            driver.print(slip(f"slip {number}"))
+            # Its file is written each time the thread comes round.
+            until(lambda number=number: len(look(tmp_path)) == number)
+        assert len(tries) == 1
+        assert driver.waiting == 10
+    finally:
+        driver.close()
+
+
+@pytest.mark.parametrize(("fault", "waits"), [(FileNotFoundError, False), (PermissionError, True)])
+def test_a_disk_that_does_not_say_whether_a_slip_is_there_loses_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: type[OSError], waits: bool
+) -> None:
+    path = Spool(tmp_path).put(slip("first"))
+    assert path is not None
+
+    def stat(_: Path) -> None:
+        raise fault(5, "Input/output error")
+
+    assert not is_gone(path)
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "stat", stat)
+        assert is_gone(path) is not waits
