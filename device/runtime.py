@@ -237,9 +237,11 @@ class Runtime:
 
     def _trusted_ms(self) -> int | None:
         """The cloud's time, for what may take a moment: None while somebody keys a number."""
-        if self.till.anchor is None or isinstance(self.till.phase, KeyingAmount | KeyingProducts):
+        anchor = self.till.anchor
+        if anchor is None or not anchor.is_signed:
             return None
-        return self.till.anchor.at(self._clock())
+        is_keying = isinstance(self.till.phase, KeyingAmount | KeyingProducts)
+        return None if is_keying else anchor.at(self._clock())
 
     def _keep_checkpoint(self) -> None:
         if self._kept is None or self._checkpoint is None:

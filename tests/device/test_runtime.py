@@ -1,7 +1,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread, Timer
 from typing import Any
@@ -37,6 +37,7 @@ from device.till.states import (
     Ready,
     WaitingForPolicy,
 )
+from device.till.trusted_time import Anchor
 from protocol.checkpoint import Checkpoint, sign_checkpoint
 from protocol.ids import DeviceId, IdempotencyKey
 from protocol.messages import (
@@ -506,6 +507,19 @@ def test_a_checkpoint_that_fails_between_sales_is_noticed(
     Timer(0.2, selling.inbox.put, (Stop(),)).start()
     selling.runtime.run(lambda: None)
     assert isinstance(selling.phase, JournalBroken)
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_by_no_other_time_than_the_clouds_does_the_journal_forget(
+    selling: Appliance, monkeypatch: pytest.MonkeyPatch, is_signed: bool
+) -> None:
+    """NTP's word is enough to sell by, and not to throw away what a restored cloud may ask for."""
+    anchor = Anchor(EPOCH_MS, selling.now_s, is_signed=is_signed)
+    selling.runtime.till = replace(selling.runtime.till, anchor=anchor)
+    told: list[int | None] = []
+    monkeypatch.setattr(selling.journal, "rest", told.append)
+    selling.runtime._rest()
+    assert told == [EPOCH_MS if is_signed else None]
 
 
 def test_a_flood_of_codes_does_not_keep_a_time_out_from_coming(state: Path) -> None:
