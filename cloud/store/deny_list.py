@@ -81,7 +81,8 @@ def read_denied_changes(
 
 def begin_lists_anew(connection: Connection) -> None:
     """After a restore: what a till has read may be of changes that are lost, so it reads again."""
-    for currency in connection.execute(select(deny_lists.c.currency)).scalars().all():
+    currencies = select(deny_lists.c.currency).order_by(deny_lists.c.currency)
+    for currency in connection.execute(currencies).scalars().all():
         connection.execute(
             update(deny_lists)
             .where(deny_lists.c.currency == currency)

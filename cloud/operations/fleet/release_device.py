@@ -10,7 +10,9 @@ from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices
 from cloud.store.tables import devices
+from cloud.store.unsettled import review_unsettled_of
 from protocol.ids import DeviceId
+from protocol.messages import Reason
 
 
 def release_device(
@@ -23,7 +25,8 @@ def release_device(
     within: Within = None,
 ) -> Device | Refusal:
     """Its next heartbeat says where its journal stands, whatever was known; then it is watched as
-    before. What it sent meanwhile stays on the review list."""
+    before. What it sent meanwhile stays on the review list, and what was approved and it never
+    said it knows of goes there."""
     with database.transaction() as connection:
         lock_devices(connection, [device_id])
         refusal = refuse_outside(connection, device_id, within)
@@ -40,6 +43,8 @@ def release_device(
                 f"{device_id} is not quarantined.",
                 "Look at `railtix-ops device show`: it may be released already, or revoked.",
             )
+        # Its next journal may count past what this one lost, as if it knew of it.
+        reviewed = review_unsettled_of(connection, device_id, Reason.DEVICE_QUARANTINED, now)
         connection.execute(
             update(devices)
             .where(devices.c.device_id == device_id)
@@ -62,6 +67,7 @@ def release_device(
                 "reason": reason,
                 "cause": found.quarantine_cause,
                 "quarantined_at": found.quarantined_at.isoformat(),
+                "put_on_the_review_list": reviewed,
             },
         )
         write_audit_records(connection, [deed])

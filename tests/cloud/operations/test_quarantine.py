@@ -9,7 +9,7 @@ from cloud.metrics import REGISTRY
 from cloud.operations.fleet.release_device import release_device
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.till.opening import Arrived
-from cloud.store.tables import devices
+from cloud.store.tables import devices, review_entries
 from protocol.messages import (
     Approved,
     Declined,
@@ -150,6 +150,28 @@ def test_a_released_appliance_sells_on_and_a_clone_is_found_out_again(floor: Flo
     twin = till.deduct(floor.qr(guest), entry=again.entry)
     assert floor.ask_one(till, twin) == DECLINED
     assert release(floor, till).status == "active"
+
+
+def test_what_an_appliance_lost_before_its_release_is_left_to_a_person(floor: Floor) -> None:
+    till, guest = floor.add_till(), floor.add_guest()
+    known = till.deduct(floor.qr(guest))
+    floor.ask(till, known)
+    beat = till.heartbeat()
+    floor.ask(till, beat)
+    lost = till.deduct(floor.qr(guest))
+    assert isinstance(floor.ask_one(till, lost), Approved)
+    # Its card is put back to where it stood before that sale.
+    told = floor.ask_one(till, till.heartbeat(journal=replace(beat.journal, last=0))).journal_known
+    behind = till.heartbeat(journal=replace(beat.journal, last=0), journal_told=told)
+    assert floor.ask_one(till, behind) == DECLINED
+    release(floor, till)
+    assert isinstance(floor.ask_one(till, till.heartbeat(journal=beat.journal)), HeartbeatAnswered)
+    # The journal grows past the lost sale's number, as if that were settled.
+    till.entry += 10
+    floor.ask(till, till.heartbeat())
+    with floor.database.reading() as connection:
+        [entry] = connection.execute(select(review_entries)).all()
+    assert (entry.key, entry.reason, entry.state) == (lost.key, "device_quarantined", "open")
 
 
 def test_a_shortfall_and_a_double_spend_are_counted_and_denied_to_every_till(
