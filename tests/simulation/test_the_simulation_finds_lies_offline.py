@@ -26,7 +26,7 @@ from tests.simulation.history import PromiseBrokenError
 from tests.simulation.weather import LONELY
 from tests.simulation.world import CRASH, Parts
 
-TRIES_MAX: Final = 24
+TRIES_MAX: Final = 40
 
 
 def forgets_the_spell_at_start(till: Till, event: Event, now: Now) -> Step:
