@@ -124,7 +124,7 @@ class Store:
                     self.appliances[device_id],
                     journal=decision.seen.journal,
                     journal_left=decision.seen.journal_left,
-                    firmware=decision.seen.firmware,
+                    settled_by=decision.seen.settled_by,
                 )
             if isinstance(presented.request, Placed) and decision.key is not None:
                 at = (device_id, presented.request.journal.epoch, presented.request.entry)
