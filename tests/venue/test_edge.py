@@ -48,6 +48,8 @@ def appliance(path: Path) -> Iterator[Appliance]:
 @pytest.fixture
 def edge(appliance: Appliance, path: Path) -> Iterator[Edge]:
     with Edge(path) as made:
+        # What happens from here on it is told, and once.
+        made.wait_for_light(Light.DARK)
         yield made
 
 
@@ -93,7 +95,6 @@ def test_a_refusal_is_no_approval(edge: Edge, appliance: Appliance) -> None:
 
 
 def test_sounds_and_slips_are_recorded(edge: Edge, appliance: Appliance) -> None:
-    edge.wait_for_light(Light.DARK)  # from here on it is told everything
     appliance.hardware.buzzer.play(Sound.FAULT)
     edge.wait_for_tone(220)
     appliance.hardware.printer.print(Slip((Text("Thank you"),)))
