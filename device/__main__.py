@@ -57,7 +57,7 @@ def status(
     Reads only, while the appliance runs and while it does not. Exit code 1 where a person should do
     something about it: each trouble is a line of its own.
     """
-    from device.status import status_of
+    from device.condition.status import status_of
 
     said = status_of(_settings(config, state))
     if json:
@@ -65,11 +65,11 @@ def status(
 
         typer.echo(msgspec.json.encode(said).decode())
     elif sys.stdout.isatty():
-        from device.status_lines import show
+        from device.condition.status_lines import show
 
         show(said)
     else:
-        from device.status_lines import plain
+        from device.condition.status_lines import plain
 
         typer.echo(plain(said))
     raise typer.Exit(0 if said.is_sound else 1)

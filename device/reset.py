@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from device.chain import FILE_NAME
+from device.condition.health import FILE as HEALTH_FILE
 from device.credentials import (
     AUTHORITY_FILE,
     CERTIFICATE_FILE,
@@ -19,10 +19,10 @@ from device.credentials import (
 )
 from device.hardware.spool import drop
 from device.hardware.spool import look as look_at_spool
-from device.health import FILE as HEALTH_FILE
-from device.journal import JournalFault, LaterJournal, look_at
+from device.journal.chain import FILE_NAME
+from device.journal.journal import JournalFault, LaterJournal, look_at
+from device.journal.salvage import files_set_aside, salvage
 from device.runtime import AlreadyRunningError, lock_state
-from device.salvage import files_set_aside, salvage
 from device.settings import Settings
 from device.till.standing import Standing
 from protocol.money import Money, format_cents

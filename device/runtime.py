@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 import structlog
 import uuid_utils
 
-from device.health import HealthFile
-from device.journal import Journal, JournalFault
-from device.kept_checkpoint import KeptCheckpoint
+from device.condition.health import HealthFile
+from device.journal.journal import Journal, JournalFault
+from device.journal.kept_checkpoint import KeptCheckpoint
 from device.link import Disconnected, Incoming, PolicyBytes, ReplyBytes, Subscribed
 from device.notary import Circumstances, Notary
 from device.till import effects as do

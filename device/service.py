@@ -17,12 +17,12 @@ import structlog
 import uuid_utils
 
 from device.clock import WallClock
+from device.condition.health import HealthFile, ScannerHealth, Sources
 from device.credentials import CREDENTIAL, FOLDER, KEY_FILE, CredentialsError
 from device.credentials import load as load_credentials
 from device.hardware.build import Hardware, HardwareRefusedError, open_hardware
-from device.health import HealthFile, ScannerHealth, Sources
-from device.journal import Journal
-from device.kept_checkpoint import KeptCheckpoint
+from device.journal.journal import Journal
+from device.journal.kept_checkpoint import KeptCheckpoint
 from device.link import Link
 from device.notary import Notary
 from device.runtime import (

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, cast
 import msgspec
 
 from device.hardware.settings import HardwareSettings, Port
-from device.retention import Retention
+from device.journal.retention import Retention
 from device.toml_lines import lines_of
 
 DEFAULT_PATH: Final = Path("/etc/railtix/pos.toml")

@@ -21,7 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from device.clock import WallClock
 from device.credentials import AUTHORITY_FILE, CERTIFICATE_FILE, FOLDER, KEY_FILE, Credentials
-from device.journal import JournalFault, look_at
+from device.journal.journal import JournalFault, look_at
 from device.selftest.findings import Finding, Part, failed, ok
 from device.settings import BrokerSettings, KeySettings
 from protocol import topics

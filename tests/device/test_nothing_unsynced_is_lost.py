@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from device.chain import FILE_NAME, FIRST_SCHEMA
-from device.journal import Journal, JournalFault
-from device.retention import DAY_MS
+from device.journal.chain import FILE_NAME, FIRST_SCHEMA
+from device.journal.journal import Journal, JournalFault
+from device.journal.retention import DAY_MS
 from device.till.entries import (
     CancelReason,
     Entry,

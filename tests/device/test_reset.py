@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from device.__main__ import app
-from device.chain import FILE_NAME, SCHEMA_VERSION
 from device.credentials import FOLDER
 from device.hardware.spool import Spool
 from device.hardware.spool import look as look_at_spool
-from device.journal import Journal, look_at
+from device.journal.chain import FILE_NAME, SCHEMA_VERSION
+from device.journal.journal import Journal, look_at
 from device.reset import IDENTITY_FILES, Done, Refused, reset
 from device.runtime import lock_state
 from device.settings import BrokerSettings, KeySettings, Settings, StateSettings

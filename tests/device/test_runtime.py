@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
 from device.credentials import load
-from device.journal import CommitHook, Journal, JournalFault
-from device.kept_checkpoint import KeptCheckpoint
+from device.journal.journal import CommitHook, Journal, JournalFault
+from device.journal.kept_checkpoint import KeptCheckpoint
 from device.link import Disconnected, PolicyBytes, ReplyBytes, Subscribed
 from device.notary import Notary
 from device.runtime import (

@@ -21,7 +21,7 @@ from rich.console import Console
 from device.clock import STA_UNSYNC, WallClock
 from device.credentials import FOLDER, load
 from device.hardware.settings import HardwareSettings, KeypadPins
-from device.journal import Journal
+from device.journal.journal import Journal
 from device.runtime import AlreadyRunningError, lock_state
 from device.selftest.findings import Finding, Part, Verdict, is_sound, slip_of, table_of
 from device.selftest.parts import looks_of, name_the_dead

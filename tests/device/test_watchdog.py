@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from device.credentials import load
 from device.hardware.reader_process import ReaderCommand
 from device.hardware.scanner import Scanner
-from device.journal import Journal
+from device.journal.journal import Journal
 from device.link import Incoming, Link, PolicyBytes
 from device.notary import Notary
 from device.runtime import Inbox, Runtime, Stop

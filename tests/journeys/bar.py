@@ -18,7 +18,7 @@ from sqlalchemy import select
 from cloud.keys import KeyRing
 from cloud.store.database import Database
 from cloud.store.tables import audit_records, credit_transactions, users
-from device.chain import FILE_NAME
+from device.journal.chain import FILE_NAME
 from device.till.entries import Entry, decode
 from protocol.money import Money
 from venue.attendee import Attendee, Published

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from device.journal import look_at
+from device.journal.journal import look_at
 from device.till.entries import SaleAnswered
 from tests.journeys.bar import BAR_DOCUMENT, WITHIN_S, Bar, Books, Guest, Watch, eventually, now
 from tests.journeys.power import check_promise, is_settled

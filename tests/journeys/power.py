@@ -7,8 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from device.chain import FILE_NAME
-from device.journal import look_at
+from device.journal.chain import FILE_NAME
+from device.journal.journal import look_at
 from device.till.entries import (
     SaleAbandoned,
     SaleAcceptedOffline,

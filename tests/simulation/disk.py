@@ -3,7 +3,7 @@
 from random import Random  # noqa: TID251  # seeded by the test, and handed in
 from typing import Final
 
-from device.journal import Chain
+from device.journal.journal import Chain
 from device.till.entries import Entry, EpochBegan, decode, encode
 from device.till.standing import Standing
 from protocol.messages import JournalPosition
@@ -12,12 +12,12 @@ from tests.simulation.weather import Weather
 UNOPENED: Final = Chain.of("not-opened-so-far")
 
 
-class DiskFault(Exception):  # noqa: N818  # as device.journal names it
+class DiskFault(Exception):  # noqa: N818  # as device.journal.journal names it
     """Whether the entries are written is unknown until the journal is opened again."""
 
 
 class Disk:
-    """As `device.journal.Journal`, in memory; what `written` holds survives every power cut."""
+    """As the `Journal`, in memory; what `written` holds survives every power cut."""
 
     def __init__(self, random: Random, epoch: str) -> None:
         self.written: list[bytes] = []

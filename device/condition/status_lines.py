@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
-from device.retention import MIB
-from device.standstill import Why
-from device.status import Queue, Status, moment
+from device.condition.standstill import Why
+from device.condition.status import Queue, Status, moment
+from device.journal.retention import MIB
 from protocol.money import Money
 
 WIDTH: Final = 13

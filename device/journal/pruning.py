@@ -3,8 +3,8 @@
 import sqlite3
 from typing import Final
 
-from device.chain import Chain, base_row, rows
-from device.retention import DAY_MS, Retention
+from device.journal.chain import Chain, base_row, rows
+from device.journal.retention import DAY_MS, Retention
 
 STEP_ENTRIES: Final = 200
 """So many are read, and so many deleted, in one go."""

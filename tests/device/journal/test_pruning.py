@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from device.chain import FILE_NAME, FIRST_SCHEMA, base_row, read, standing_of
-from device.journal import Journal, JournalFault, look_at
-from device.pruning import LOOK_AGAIN_MS, STEP_ENTRIES
-from device.retention import DAY_MS, MIB, Retention
+from device.journal.chain import FILE_NAME, FIRST_SCHEMA, base_row, read, standing_of
+from device.journal.journal import Journal, JournalFault, look_at
+from device.journal.pruning import LOOK_AGAIN_MS, STEP_ENTRIES
+from device.journal.retention import DAY_MS, MIB, Retention
 from device.till.contents import AskToCancel, AskToPostAgain
 from device.till.entries import (
     CancelReason,

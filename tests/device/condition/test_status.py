@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from device.health import (
+from device.condition.health import (
     AT_LEAST_S,
     PAUSE_S,
     Health,
@@ -18,11 +18,11 @@ from device.health import (
     is_alive,
     read_health,
 )
-from device.journal import Journal
+from device.condition.standstill import SENTENCES, Known, Why, why
+from device.condition.status import Queue, Status, status_of
+from device.condition.status_lines import plain, show
+from device.journal.journal import Journal
 from device.settings import BrokerSettings, Settings, StateSettings
-from device.standstill import SENTENCES, Known, Why, why
-from device.status import Queue, Status, status_of
-from device.status_lines import plain, show
 from device.till.entries import (
     CancelReason,
     Entry,

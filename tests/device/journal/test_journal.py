@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from device.chain import FILE_NAME
-from device.journal import CHECKPOINT_ENTRIES, Journal, JournalFault, look_at
+from device.journal.chain import FILE_NAME
+from device.journal.journal import CHECKPOINT_ENTRIES, Journal, JournalFault, look_at
 from device.till.contents import AskToCancel, AskToPostAgain
 from device.till.entries import (
     CancelReason,
@@ -414,7 +414,7 @@ def test_the_commit_hook_names_every_moment_the_power_may_go(tmp_path: Path) -> 
 SELLER = """
 import os, sys
 from pathlib import Path
-from device.journal import Journal, JournalFault
+from device.journal.journal import Journal, JournalFault
 from device.till.entries import LightShown, SaleAbandoned
 journal = Journal(Path(sys.argv[1]), fresh_epoch=lambda: "epoch-0000000000", wall_ms=lambda: 0)
 try:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from device.chain import FILE_NAME
-from device.journal import Journal, JournalFault
-from device.salvage import KEPT_MAX, files_set_aside
+from device.journal.chain import FILE_NAME
+from device.journal.journal import Journal, JournalFault
+from device.journal.salvage import KEPT_MAX, files_set_aside
 from device.till.entries import (
     CancelReason,
     Entry,

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import structlog
 
-from device.chain import (
+from device.journal.chain import (
     FILE_NAME,
     NOTHING,
     Chain,
@@ -21,9 +21,9 @@ from device.chain import (
     upgrade_script,
     version_of,
 )
-from device.pruning import Pruner
-from device.retention import Retention
-from device.salvage import files_set_aside, forget_needless, name_to_set_aside, salvage
+from device.journal.pruning import Pruner
+from device.journal.retention import Retention
+from device.journal.salvage import files_set_aside, forget_needless, name_to_set_aside, salvage
 from device.till.contents import SaidAgain
 from device.till.entries import Entry, EpochBegan, decode, encode, key_of, kind_of
 from device.till.resending import settled_sales

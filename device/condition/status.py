@@ -9,16 +9,16 @@ from typing import Final
 
 import msgspec
 
-from device.chain import FILE_NAME, Chain
+from device.condition.health import Health, is_alive, read_health
+from device.condition.standstill import SENTENCES, Known, Why, why
 from device.credentials import CredentialsError, Identity, load, load_identity
 from device.hardware.spool import look as look_at_spool
-from device.health import Health, is_alive, read_health
-from device.journal import JournalFault, look_at
-from device.kept_checkpoint import KeptCheckpoint
-from device.retention import DAY_MS, MIB
-from device.salvage import files_set_aside
+from device.journal.chain import FILE_NAME, Chain
+from device.journal.journal import JournalFault, look_at
+from device.journal.kept_checkpoint import KeptCheckpoint
+from device.journal.retention import DAY_MS, MIB
+from device.journal.salvage import files_set_aside
 from device.settings import Settings
-from device.standstill import SENTENCES, Known, Why, why
 from device.till.standing import Standing
 from protocol.policy import PolicyRefusal, find, open_policy
 

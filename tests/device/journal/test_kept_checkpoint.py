@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from device.kept_checkpoint import FILE, FOLDER, KeptCheckpoint
+from device.journal.kept_checkpoint import FILE, FOLDER, KeptCheckpoint
 from protocol.checkpoint import Checkpoint, sign_checkpoint
 
 KEY = ec.generate_private_key(ec.SECP256R1())

@@ -1,0 +1,1 @@
+"""How the appliance is, for a person who asks it."""

@@ -1,0 +1,1 @@
+"""What is fsynced: every decision, in order, and what becomes of it."""
