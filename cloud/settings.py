@@ -83,6 +83,45 @@ class BrokerSettings(Section):
     """The certificates (PEM) that the broker's own certificate is checked against."""
 
 
+class AuthoritySettings(Section):
+    """The certificate authority, where this server has it: it enrols, and keeps the CRL fresh."""
+
+    folder: Path
+    """As `railtix-ops ca init` founded it; its root key need not be there."""
+    passphrase_file: Path | None = None
+    """Opens the issuing key; unset: RAILTIX_CA_PASSPHRASE, or the one that `ca init` drew."""
+    broker_folder: Path | None = None
+    """As `railtix-ops broker config` wrote it; unset: something else hands the CRL over."""
+    in_serve: bool = True
+    """Whether `serve` keeps the CRL and ends sessions itself; no: run `warden` beside it."""
+
+
+class AppliancesSettings(Section):
+    """The listener where appliances enrol and send requests, by their own certificates."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8443
+    """0: any free port; the ready file says which."""
+    certificate: Path
+    """This server's own (PEM), then the issuing one: of the authority that enrols here."""
+    key: Path
+    authorities: Path | None = None
+    """The root (PEM) that appliances' certificates are checked against; unset: `ca.pem` beside the
+    certificate."""
+    url: AnyHttpUrl | None = None
+    """How appliances reach it, `https://HOST:PORT`; unset: the address it listens on."""
+    broker_host: str | None = None
+    """What an enrolled appliance is told; unset: as this server reaches the broker."""
+    broker_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+
+    @model_validator(mode="after")
+    def _url_is_host_and_port(self) -> Self:
+        url = self.url
+        if url is not None and (url.scheme != "https" or url.path not in {None, "", "/"}):
+            raise ValueError("url is https://HOST:PORT, and no more")
+        return self
+
+
 class PaymentSettings(Section):
     provider: Literal["test", "stripe"] | None = None
     """`test`: the built-in card page, where nobody pays, for demos and tests. Unset: no cards."""
@@ -195,6 +234,10 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     broker: BrokerSettings | None = None
     """Needed by `worker`; without it `serve` takes requests over HTTPS alone."""
+    authority: AuthoritySettings | None = None
+    """Without it nobody enrols here, and the CRL is kept by hand."""
+    appliances: AppliancesSettings | None = None
+    """Without it `serve` and `api` have no listener of the appliances' own."""
     payments: PaymentSettings = PaymentSettings()
     mail: MailSettings = MailSettings()
     courier: CourierSettings = CourierSettings()
