@@ -20,7 +20,13 @@ from cloud.store.tables.cards import (
     webhook_events,
 )
 from cloud.store.tables.columns import UtcTime, metadata
-from cloud.store.tables.devices import device_certificates, devices, policies, restores
+from cloud.store.tables.devices import (
+    certificate_alarms,
+    device_certificates,
+    devices,
+    policies,
+    restores,
+)
 from cloud.store.tables.events import (
     badges,
     events,
@@ -71,6 +77,7 @@ __all__ = [
     "card_disputes",
     "card_refunds",
     "cash_outs",
+    "certificate_alarms",
     "console_grants",
     "console_links",
     "console_sessions",

@@ -28,6 +28,13 @@ devices = Table(
     Column("stall_id", SLUG),
     Column("status", String(16), nullable=False, server_default="active"),
     moment("revoked_at", nullable=True),
+    # Why it was revoked or decommissioned, and which appliance stands in its place.
+    Column("retired_reason", String(200)),
+    Column("replaced_by", SLUG),
+    # When the warden ended its session at the broker, and when it looked a second time: one that
+    # connected just before the revocation list was read is ended by that.
+    moment("session_ended_at", nullable=True),
+    moment("session_ended_again_at", nullable=True),
     # Since when and why the cloud does not believe its journal; none: it does. The status stays,
     # so that it goes on getting policies: once released it sells on.
     moment("quarantined_at", nullable=True),
@@ -63,6 +70,14 @@ devices = Table(
     postgresql_with={"fillfactor": "70"},
 )
 
+_IS_LEAVING = (devices.c.status != "active") & devices.c.session_ended_again_at.is_(None)
+Index(
+    "ix_devices_leaving",
+    devices.c.device_id,
+    sqlite_where=_IS_LEAVING,
+    postgresql_where=_IS_LEAVING,
+)
+
 device_certificates = Table(
     "device_certificates",
     metadata,
@@ -74,6 +89,27 @@ device_certificates = Table(
     moment("not_before"),
     moment("not_after"),
     moment("revoked_at", nullable=True),
+    # When the revocation list that the broker was handed had it; none: the warden has to.
+    moment("revocation_listed_at", nullable=True),
+)
+
+Index(
+    "ix_device_certificates_to_list",
+    device_certificates.c.device_id,
+    sqlite_where=device_certificates.c.revoked_at.is_not(None)
+    & device_certificates.c.revocation_listed_at.is_(None),
+    postgresql_where=device_certificates.c.revoked_at.is_not(None)
+    & device_certificates.c.revocation_listed_at.is_(None),
+)
+
+# Which certificate was said to expire soon, once a threshold: appliances', workers', servers'.
+certificate_alarms = Table(
+    "certificate_alarms",
+    metadata,
+    Column("thumbprint", HASH, nullable=False),
+    Column("within_days", Integer, nullable=False),
+    moment("raised_at"),
+    PrimaryKeyConstraint("thumbprint", "within_days"),
 )
 
 policies = Table(
