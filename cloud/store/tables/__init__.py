@@ -19,6 +19,7 @@ from cloud.store.tables.cards import (
     payments,
     webhook_events,
 )
+from cloud.store.tables.claims import claims
 from cloud.store.tables.columns import UtcTime, metadata
 from cloud.store.tables.devices import (
     certificate_alarms,
@@ -29,6 +30,7 @@ from cloud.store.tables.devices import (
 )
 from cloud.store.tables.events import (
     badges,
+    event_versions,
     events,
     products,
     sign_in_failures,
@@ -78,6 +80,7 @@ __all__ = [
     "card_refunds",
     "cash_outs",
     "certificate_alarms",
+    "claims",
     "console_grants",
     "console_links",
     "console_sessions",
@@ -88,6 +91,7 @@ __all__ = [
     "deny_lists",
     "device_certificates",
     "devices",
+    "event_versions",
     "events",
     "http_outcomes",
     "letters",

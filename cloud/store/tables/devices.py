@@ -45,6 +45,7 @@ devices = Table(
     # The newest policy issued for it, and the newest it has acknowledged.
     Column("policy_version", Integer, nullable=False, server_default=text("0")),
     Column("policy_acked", Integer, nullable=False, server_default=text("0")),
+    moment("policy_acked_at", nullable=True),
     # Its journal as of the newest heartbeat: what a gap, a fork or a clone is noticed by.
     Column("journal_epoch", KEY),
     Column("journal_last", BigInteger),
@@ -84,11 +85,16 @@ device_certificates = Table(
     # `x5t#S256` of the certificate.
     Column("thumbprint", HASH, primary_key=True),
     Column("device_id", SLUG, ForeignKey("devices.device_id"), nullable=False, index=True),
-    # SubjectPublicKeyInfo, DER, base64url.
-    Column("spki", String(200), nullable=False),
+    # As the authority's register spells it; none: entered before it was kept.
+    Column("serial", String(64)),
+    # SubjectPublicKeyInfo, DER, base64url: a key is one appliance's for ever.
+    Column("spki", String(200), nullable=False, index=True),
     moment("not_before"),
     moment("not_after"),
+    # The first request that was signed under it.
+    moment("first_used_at", nullable=True),
     moment("revoked_at", nullable=True),
+    Column("revocation_reason", String(24)),
     # When the revocation list that the broker was handed had it; none: the warden has to.
     moment("revocation_listed_at", nullable=True),
 )
@@ -120,6 +126,8 @@ policies = Table(
     Column("jws", Text, nullable=False),
     moment("issued_at"),
     moment("expires_at"),
+    # The event's version it was made from; none: before versions were kept.
+    Column("event_version", Integer),
     # None: a worker still has to publish it.
     moment("published_at", nullable=True),
     PrimaryKeyConstraint("device_id", "version"),

@@ -47,6 +47,22 @@ events = Table(
     one_of("cash_out", "never", "after_event", "always"),
 )
 
+# Each document that was applied, whole: what a roll-back makes anew. Rows are never changed.
+event_versions = Table(
+    "event_versions",
+    metadata,
+    Column("event_id", SLUG, ForeignKey("events.event_id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("document", JSON_VALUE, nullable=False),
+    moment("applied_at"),
+    # As in the audit log; none: before versions were kept.
+    Column("applied_by", String(80)),
+    # The version whose content this is again, and why; none: an edit.
+    Column("rolled_back_to", Integer),
+    Column("reason", String(200)),
+    PrimaryKeyConstraint("event_id", "version"),
+)
+
 stalls = Table(
     "stalls",
     metadata,

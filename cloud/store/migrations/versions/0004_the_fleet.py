@@ -1,17 +1,24 @@
 """The fleet: claims, certificates that follow one another, what appliances say of themselves."""
 
+from datetime import UTC, datetime
 from typing import Final
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
+
+from cloud.store.migrations.first_event_versions import first_documents
 
 revision = "0004"
 down_revision = "0003"
 
 _TIME: Final = sa.DateTime(timezone=True)
+_JSON: Final = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
 def upgrade() -> None:
+    _claims()
+    _event_versions()
     _retirement()
 
 
@@ -46,3 +53,65 @@ def _retirement() -> None:
         sa.Column("raised_at", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("thumbprint", "within_days", name=op.f("pk_certificate_alarms")),
     )
+
+
+def _claims() -> None:
+    op.create_table(
+        "claims",
+        sa.Column("claim_id", sa.String(length=10), nullable=False),
+        sa.Column("secret_hash", sa.String(length=43), nullable=False),
+        sa.Column("event_id", sa.String(length=40), nullable=False),
+        sa.Column("stall_id", sa.String(length=40), nullable=False),
+        sa.Column("device_id", sa.String(length=40), nullable=False),
+        sa.Column("serial", sa.String(length=64), nullable=True),
+        sa.Column("replaces", sa.String(length=40), nullable=True),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("expires_at", _TIME, nullable=False),
+        sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("used_at", _TIME, nullable=True),
+        sa.Column("used_spki", sa.String(length=200), nullable=True),
+        sa.Column("certificate_pem", sa.Text(), nullable=True),
+        sa.Column("withdrawn_at", _TIME, nullable=True),
+        sa.PrimaryKeyConstraint("claim_id", name=op.f("pk_claims")),
+    )
+    is_open = sa.text("used_at IS NULL AND withdrawn_at IS NULL")
+    op.create_index(
+        "ix_claims_open",
+        "claims",
+        ["device_id"],
+        unique=False,
+        sqlite_where=is_open,
+        postgresql_where=is_open,
+    )
+    op.add_column("device_certificates", sa.Column("serial", sa.String(length=64), nullable=True))
+    op.add_column("device_certificates", sa.Column("first_used_at", _TIME, nullable=True))
+    op.add_column(
+        "device_certificates", sa.Column("revocation_reason", sa.String(length=24), nullable=True)
+    )
+    op.create_index(
+        op.f("ix_device_certificates_spki"), "device_certificates", ["spki"], unique=False
+    )
+
+
+def _event_versions() -> None:
+    op.add_column("policies", sa.Column("event_version", sa.Integer(), nullable=True))
+    op.add_column("devices", sa.Column("policy_acked_at", _TIME, nullable=True))
+    versions = op.create_table(
+        "event_versions",
+        sa.Column("event_id", sa.String(length=40), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("document", _JSON, nullable=False),
+        sa.Column("applied_at", _TIME, nullable=False),
+        sa.Column("applied_by", sa.String(length=80), nullable=True),
+        sa.Column("rolled_back_to", sa.Integer(), nullable=True),
+        sa.Column("reason", sa.String(length=200), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["event_id"], ["events.event_id"], name=op.f("fk_event_versions_event_id")
+        ),
+        sa.PrimaryKeyConstraint("event_id", "version", name=op.f("pk_event_versions")),
+    )
+    now = datetime.now(UTC)  # noqa: TID251  # a migration is an edge
+    for event_id, document in first_documents(op.get_bind()).items():
+        first = {"event_id": event_id, "version": 1, "document": document, "applied_at": now}
+        op.bulk_insert(versions, [first])
