@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import assert_never
 
+from msgspec.structs import replace
+
+from device.condition.wellbeing import Wellbeing
 from device.credentials import Credentials
 from device.till.contents import (
     AskForBalance,
@@ -11,6 +14,7 @@ from device.till.contents import (
     AskForShiftReport,
     AskToApprove,
     AskToCancel,
+    AskToChoosePin,
     AskToDeduct,
     AskToPostAgain,
     AskToPostOffline,
@@ -26,6 +30,7 @@ from protocol.messages import (
     Approve,
     BalanceRequest,
     Cancel,
+    ChoosePin,
     Deduct,
     Heartbeat,
     JournalPosition,
@@ -59,6 +64,8 @@ class Circumstances:
     wall_ms: int
     firmware: str
     printer: str
+    wellbeing: Wellbeing | None = None
+    """For a heartbeat; None: it says nothing of it, as older firmware does."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,17 @@ class Notary:
                 assert self._policy is not None, "nobody can sign in without a policy"
                 pin_key = self._policy.pin_key.public_key
                 return SignIn(
+                    device_id=device_id,
+                    key=key,
+                    journal=at.position,
+                    sent_at_ms=at.wall_ms,
+                    badge=badge,
+                    sealed_pin=seal_pin(pin.digits, pin_key, device_id, IdempotencyKey(key)),
+                )
+            case AskToChoosePin(key=key, badge=badge, pin=pin):
+                assert self._policy is not None, "nobody chooses a PIN without a policy"
+                pin_key = self._policy.pin_key.public_key
+                return ChoosePin(
                     device_id=device_id,
                     key=key,
                     journal=at.position,
@@ -265,7 +283,7 @@ class Notary:
                     session_id=session_id,
                 )
             case AskForHeartbeat():
-                return Heartbeat(
+                beat = Heartbeat(
                     device_id=device_id,
                     key=content.key,
                     journal=at.position,
@@ -278,8 +296,22 @@ class Notary:
                     journal_told=content.journal_told,
                     printer=at.printer,
                 )
+                return _with_wellbeing(beat, at.wellbeing)
             case _:
                 assert_never(content)
+
+
+def _with_wellbeing(beat: Heartbeat, wellbeing: Wellbeing | None) -> Heartbeat:
+    if wellbeing is None:
+        return beat
+    return replace(
+        beat,
+        temperature_c=wellbeing.temperature_c,
+        clock=wellbeing.clock,
+        last_sale_ms=wellbeing.last_sale_ms,
+        queue_in_cents=wellbeing.queue_in_cents,
+        uptime_s=wellbeing.uptime_s,
+    )
 
 
 def _lines(sale: SaleOpened) -> tuple[SaleLine, ...]:

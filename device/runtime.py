@@ -16,12 +16,19 @@ import structlog
 import uuid_utils
 
 from device.condition.health import HealthFile
+from device.condition.wellbeing import Thermometer, Wellbeing, wellbeing
 from device.journal.journal import Journal, JournalFault
 from device.journal.kept_checkpoint import KeptCheckpoint
 from device.link import Disconnected, Incoming, PolicyBytes, ReplyBytes, Subscribed
 from device.notary import Circumstances, Notary
 from device.till import effects as do
-from device.till.contents import AskToCancel, AskToDeduct, AskToPostOffline, AskToRefund
+from device.till.contents import (
+    AskForHeartbeat,
+    AskToCancel,
+    AskToDeduct,
+    AskToPostOffline,
+    AskToRefund,
+)
 from device.till.entries import Entry, SaleAcceptedOffline, SaleAnswered, SaleCancelled
 from device.till.events import (
     Event,
@@ -143,9 +150,10 @@ class Runtime:
         wall_is_set: Callable[[], bool] = lambda: False,
         kept: KeptCheckpoint | None = None,
         health: HealthFile | None = None,
+        thermometer: Thermometer | None = None,
     ) -> None:
         """`kept`: where the cloud's checkpoints go; `health`: where the program says how it is;
-        None: nowhere."""
+        None: nowhere. `thermometer`: the machine's own, if left out."""
         self.till = Till()
         self.beats = 0
         """How often the loop has come round."""
@@ -166,6 +174,8 @@ class Runtime:
         self._reply_cloud_us = 0
         self._kept = kept
         self._health = health
+        self._thermometer = thermometer or Thermometer()
+        self._started_at = clock()
         self._refusal = ("", "")
         """The kind of request that the cloud last refused this appliance, and why."""
         self._checkpoint: str | None = None
@@ -227,6 +237,7 @@ class Runtime:
 
     def _rest(self) -> None:
         self._keep_checkpoint()
+        self._thermometer.feel(self._clock())
         if self._health is not None:
             self._health.tell(self.till, self._refusal[1], self._clock(), self._wall_ms())
         try:
@@ -411,6 +422,7 @@ class Runtime:
                 wall_ms=self._believed_ms(),
                 firmware=self._firmware,
                 printer=self.till.printer.value,
+                wellbeing=self._wellbeing() if isinstance(content, AskForHeartbeat) else None,
             ),
         )
         signed_at = self._clock()
@@ -427,6 +439,12 @@ class Runtime:
             }
         _log.debug("request_signed", kind=signed.kind, key=signed.key, went_out=went_out)
         return RequestSigned(signed.kind, signed.key, signed.request_hash)
+
+    def _wellbeing(self) -> Wellbeing:
+        now_s = self._clock()
+        temperature_c = self._thermometer.says(now_s)
+        standing = self._journal.standing
+        return wellbeing(self.till, standing, temperature_c, now_s - self._started_at)
 
     def _account(self, effect: do.AccountForSale) -> None:
         timing = self._timings.pop(effect.key, None)

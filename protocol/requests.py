@@ -145,6 +145,19 @@ class SignIn(_Request, frozen=True, kw_only=True, tag="sign_in"):
         return f"SignIn(device_id={self.device_id!r}, key={self.key!r})"
 
 
+class ChoosePin(_Request, frozen=True, kw_only=True, tag="choose_pin"):
+    """A badge that has no PIN yet gets this one, and its holder is signed in with it.
+
+    Only once the same PIN was keyed twice; as fresh as a sign-in.
+    """
+
+    badge: Jws
+    sealed_pin: Annotated[str, msgspec.Meta(max_length=256)]
+
+    def __repr__(self) -> str:
+        return f"ChoosePin(device_id={self.device_id!r}, key={self.key!r})"
+
+
 class SignOut(_Request, frozen=True, kw_only=True, tag="sign_out"):
     session_id: Key
 
@@ -281,6 +294,12 @@ class ShiftReportRequest(_Request, frozen=True, kw_only=True, tag="shift_report"
     session_id: Key
 
 
+ClockTrust = Literal["network", "cloud", "unset"]
+"""Who an appliance has its time from: NTP, the cloud's signed word, or nobody since it started."""
+
+TemperatureC = Annotated[int, msgspec.Meta(ge=-100, le=200)]
+
+
 class Heartbeat(_Request, frozen=True, kw_only=True, tag="heartbeat"):
     policy_version: Version
     """The highest policy this appliance has journaled: an acknowledgement (0: none yet)."""
@@ -294,10 +313,20 @@ class Heartbeat(_Request, frozen=True, kw_only=True, tag="heartbeat"):
     """The deny list it holds (`DeniedChanges.version`); 0: none."""
     journal_told: JournalKnown | None = None
     """The newest `HeartbeatAnswered.journal_known` since it started, said again as it was."""
+    temperature_c: TemperatureC | None = None
+    """The hottest of its sensors; None: it has none, or its firmware does not say."""
+    clock: ClockTrust | None = None
+    last_sale_ms: Milliseconds | None = None
+    """By trusted time: the newest sale it approved, online or alone."""
+    queue_in_cents: Count | None = None
+    """What it sold offline and has no signed answer for, as its sales' own currency has it."""
+    uptime_s: Count | None = None
+    """Since its program started."""
 
 
 Request = (
     SignIn
+    | ChoosePin
     | SignOut
     | BalanceRequest
     | Deduct

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
+from device.condition.wellbeing import Thermometer
 from device.credentials import load
 from device.journal.journal import CommitHook, Journal, JournalFault
 from device.journal.kept_checkpoint import KeptCheckpoint
@@ -154,6 +155,7 @@ class Appliance:
             clock=lambda: self.now_s,
             wall_ms=self.wall_ms,
             kept=KeptCheckpoint(self.state),
+            thermometer=Thermometer(lambda: 47),
         )
 
     def wall_ms(self) -> int:
@@ -669,3 +671,21 @@ def test_the_till_and_the_cloud_learn_how_the_printer_is(selling: Appliance) -> 
     assert heartbeat.printer == "no paper"
     selling.meet(PrinterChanged(PrinterState.OK, 0))
     assert selling.light is not Light.READY_NO_PAPER
+
+
+def test_a_heartbeat_says_how_the_appliance_is(selling: Appliance) -> None:
+    selling.press("500#")
+    selling.scan(a_wallet_qr())
+    approve(selling)
+    sold_at_ms = EPOCH_MS
+    selling.runtime._rest()
+    before = len(selling.requests(Heartbeat))
+    while len(selling.requests(Heartbeat)) == before:
+        selling.wait(1)
+    heartbeat, _ = selling.requests(Heartbeat)[-1]
+    assert isinstance(heartbeat, Heartbeat)
+    assert heartbeat.temperature_c == 47
+    assert heartbeat.clock == "cloud"
+    assert heartbeat.last_sale_ms == sold_at_ms
+    assert heartbeat.queue_in_cents == 0
+    assert heartbeat.uptime_s == int(selling.now_s - 1000)

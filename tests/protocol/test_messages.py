@@ -18,6 +18,7 @@ from protocol.messages import (
     BalanceShown,
     Cancel,
     Cancelled,
+    ChoosePin,
     Declined,
     Deduct,
     DeniedChanges,
@@ -98,6 +99,7 @@ sale_names = st.builds(SaleName, slugs, keys)
 refund: dict[str, Any] = {"sale": sale_names, "amount": st.none() | money}
 requests: st.SearchStrategy[Request] = st.one_of(
     st.builds(SignIn, **envelope, badge=tokens, sealed_pin=tokens.map(lambda text: text[:200])),
+    st.builds(ChoosePin, **envelope, badge=tokens, sealed_pin=tokens.map(lambda text: text[:200])),
     st.builds(SignOut, **envelope, session_id=keys),
     st.builds(BalanceRequest, **envelope, session_id=keys, wallet_qr=tokens),
     st.builds(Deduct, **sale),
@@ -117,7 +119,17 @@ requests: st.SearchStrategy[Request] = st.one_of(
     st.builds(LastReceiptRequest, **envelope, session_id=keys),
     st.builds(ShiftReportRequest, **envelope, session_id=keys),
     st.builds(
-        Heartbeat, **envelope, policy_version=versions, firmware=texts, queue=counts, printer=texts
+        Heartbeat,
+        **envelope,
+        policy_version=versions,
+        firmware=texts,
+        queue=counts,
+        printer=texts,
+        temperature_c=st.none() | st.integers(-100, 200),
+        clock=st.none() | st.sampled_from(["network", "cloud", "unset"]),
+        last_sale_ms=st.none() | counts,
+        queue_in_cents=st.none() | counts,
+        uptime_s=st.none() | counts,
     ),
 )
 denied_payers = st.lists(st.from_regex(r"[A-Za-z0-9_-]{11,22}", fullmatch=True), max_size=5).map(
@@ -260,6 +272,34 @@ def test_a_name_with_a_line_break_behind_it_is_another_name(field: str) -> None:
     assert refusal.reason is Reason.MALFORMED
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"temperature_c": 201},
+        {"temperature_c": -101},
+        {"temperature_c": 40.5},
+        {"clock": "mine"},
+        {"last_sale_ms": -1},
+        {"last_sale_ms": 2**50 + 1},
+        {"queue_in_cents": -1},
+        {"uptime_s": 2**63},
+    ],
+)
+def test_what_no_appliance_can_be_like_is_refused(said: dict[str, Any]) -> None:
+    whole = json.loads(encode(heartbeat()))
+    refusal = decode_request(json.dumps(whole | said).encode())
+    assert isinstance(refusal, MessageRefusal)
+    assert refusal.reason is Reason.MALFORMED
+
+
+def test_older_firmware_leaves_out_how_the_appliance_is() -> None:
+    new = ("temperature_c", "clock", "last_sale_ms", "queue_in_cents", "uptime_s")
+    older = {
+        name: said for name, said in json.loads(encode(heartbeat())).items() if name not in new
+    }
+    assert decode_request(json.dumps(older).encode()) == heartbeat()
+
+
 @given(st.binary(max_size=400))
 def test_rubbish_is_refused_and_raises_nothing(rubbish: bytes) -> None:
     assert isinstance(decode_request(rubbish), MessageRefusal)
@@ -291,6 +331,19 @@ def test_a_kind_nobody_knows_is_refused(payload: bytes) -> None:
 
 def position() -> JournalPosition:
     return JournalPosition("e" * 22, 7, 5, "h" * 43)
+
+
+def heartbeat() -> Heartbeat:
+    return Heartbeat(
+        device_id="bar-1",
+        key="k" * 22,
+        journal=position(),
+        sent_at_ms=1,
+        policy_version=3,
+        firmware="1.4",
+        queue=0,
+        printer="ok",
+    )
 
 
 def deduct(**changes: Any) -> Deduct:
