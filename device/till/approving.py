@@ -24,6 +24,8 @@ ANOTHER_TRY_HELPS = frozenset(
     {
         Reason.BADGE_INVALID,
         Reason.PIN_WRONG,
+        Reason.PIN_NOT_SET,
+        Reason.PIN_CHOICE_OVER,
         Reason.LOCKED_OUT,
         Reason.SIGN_IN_STALE,
         Reason.NOT_A_SUPERVISOR,

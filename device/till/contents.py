@@ -26,6 +26,15 @@ class AskToSignIn:
 
 
 @dataclass(frozen=True)
+class AskToChoosePin:
+    """The badge's first PIN, keyed twice."""
+
+    key: str
+    badge: str = field(repr=False)
+    pin: Pin
+
+
+@dataclass(frozen=True)
 class AskToSignOut:
     key: str
     session_id: str
@@ -137,6 +146,7 @@ class AskForHeartbeat:
 
 Content = (
     AskToSignIn
+    | AskToChoosePin
     | AskToSignOut
     | AskToDeduct
     | AskToCancel
@@ -156,6 +166,8 @@ def kind_of(content: Content) -> str:  # noqa: PLR0912 -- a branch a kind
     match content:
         case AskToSignIn():
             return "sign_in"
+        case AskToChoosePin():
+            return "choose_pin"
         case AskToSignOut():
             return "sign_out"
         case AskToDeduct():

@@ -15,6 +15,7 @@ class Work(StrEnum):
 
     NOBODY = "nobody is signed in"
     PIN = "the PIN is wanted"
+    PIN_AGAIN = "a new PIN is wanted once more"
     READY = "ready"
     SCANNED = "a wallet was scanned first"
     AMOUNT = "an amount is being keyed"
@@ -48,6 +49,11 @@ KEYMAP: Final[Mapping[Work, tuple[Deed, ...]]] = {
         Deed(DIGITS, "key the PIN"),
         Deed("#", "confirms the PIN"),
         Deed("*", "clears it; a second time, or held, gives up"),
+    ),
+    Work.PIN_AGAIN: (
+        Deed(DIGITS, "the same PIN"),
+        Deed("#", "confirms it"),
+        Deed("*", "starts over; held, gives up"),
     ),
     Work.READY: (
         Deed(DIGITS, "begin an amount: 5 0 0 # is 5.00", held=False),

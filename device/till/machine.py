@@ -2,6 +2,7 @@
 
 Starting --JournalOpened--> WaitingForPolicy | NobodySignedIn | Ready | HandedOverAsked
 NobodySignedIn --badge--> KeyingPin --#--> SigningIn --SignedIn--> Ready
+SigningIn --pin_not_set--> KeyingPinAgain --#--> SigningIn --SignedIn--> Ready
 Ready --wallet QR--> Ready, scanned first: `#` after an amount asks at once
 Ready --digit | A--> KeyingAmount | KeyingProducts --# (journaled)--> Scanning
 Scanning --wallet QR--> Asking --reply (journaled) | time-out (journaled)--> Showing
@@ -87,6 +88,7 @@ from device.till.staffing import (
     give_up_sign_in,
     hear_sign_in,
     key_pin,
+    key_pin_again,
     see_badge,
 )
 from device.till.states import (
@@ -99,6 +101,7 @@ from device.till.states import (
     JournalBroken,
     KeyingAmount,
     KeyingPin,
+    KeyingPinAgain,
     KeyingProducts,
     KeyingRefund,
     LastReceiptOf,
@@ -191,6 +194,8 @@ def _press(till: Till, event: KeyPressed, now: Now) -> Step:  # noqa: C901, PLR0
             return pass_over(till, event, now)
         case KeyingPin() as phase:
             return key_pin(till, phase, event, now)
+        case KeyingPinAgain() as phase:
+            return key_pin_again(till, phase, event, now)
         case Ready() if is_stray(till, now.monotonic_s):
             till, _ = pass_over(till, event, now)
             return till, (MakeSound(Sound.DECLINED),)
@@ -265,7 +270,7 @@ def _hear(till: Till, event: ReplyArrived, now: Now) -> Step:
     match event.reply.answers, till.phase:
         case "deduct", Asking() as phase:
             return hear_deduct(till, phase, event, now)
-        case "sign_in", SigningIn() as phase:
+        case ("sign_in" | "choose_pin") as kind, SigningIn() as phase if kind == phase.kind:
             return hear_sign_in(till, phase, event, now)
         case "refund", _:
             return hear_refund(till, event, now)
@@ -329,6 +334,7 @@ def _tick(till: Till, now: Now) -> Step:
             return open_journal(till, now)
         case (
             KeyingPin(until=until)
+            | KeyingPinAgain(until=until)
             | BalanceWanted(until=until)
             | ReceiptWanted(until=until)
             | KeyingRefund(until=until)

@@ -49,6 +49,18 @@ def refusal_slip(title: str, sentence: str, terms: Terms, at_ms: int) -> Slip:
     )
 
 
+def new_pin_slip(terms: Terms) -> Slip:
+    return Slip(
+        (
+            *heading(terms),
+            Text("New PIN", bold=True, large=True, centred=True),
+            Text("Key it once more and #. From now on it belongs to this badge."),
+            Text("*  another PIN"),
+        ),
+        SlipKind.QUESTION,
+    )
+
+
 def no_receipt_slip(terms: Terms, at_ms: int) -> Slip:
     return refusal_slip("No receipt", sentence_of(Reason.NO_RECEIPT), terms, at_ms)
 

@@ -160,7 +160,7 @@ def note_signed(till: Till, event: RequestSigned) -> Step:
     match event.kind, till.phase:
         case "heartbeat", _ if till.link.heartbeat_key == event.key:
             return replace(till, link=replace(till.link, heartbeat_hash=event.request_hash)), ()
-        case ("sign_in", SigningIn(key=key) as phase) if key == event.key:
+        case (kind, SigningIn() as phase) if (kind, event.key) == (phase.kind, phase.key):
             return replace(till, phase=replace(phase, request_hash=event.request_hash)), ()
         case ("deduct", Asking() as phase) if phase.sale.key == event.key:
             return replace(till, phase=replace(phase, request_hash=event.request_hash)), ()

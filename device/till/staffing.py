@@ -4,10 +4,11 @@ from dataclasses import replace
 from typing import Final
 
 from device.till.approving import ask_to_approve
-from device.till.contents import AskToSignIn, Pin
-from device.till.effects import Journal, Look, MakeSound, Note, ShowLight
+from device.till.contents import AskToChoosePin, AskToSignIn, Pin
+from device.till.effects import Effects, Journal, Look, MakeSound, Note, Print, ShowLight
 from device.till.entries import SessionBegan
 from device.till.events import KeyPressed, Now, QrSeen, ReplyArrived
+from device.till.notices import new_pin_slip, refusal_slip
 from device.till.outbox import RESEND_AT_S, ask, hear, ignored
 from device.till.resting import (
     Step,
@@ -19,7 +20,9 @@ from device.till.resting import (
 )
 from device.till.signals import Light, Sound
 from device.till.states import (
+    Keyed,
     KeyingPin,
+    KeyingPinAgain,
     NobodySignedIn,
     Sighting,
     SigningIn,
@@ -27,13 +30,24 @@ from device.till.states import (
     Till,
 )
 from device.till.viewing import is_same_sighting, still_in_view
-from protocol.messages import Declined, SignedIn
+from device.till.wording import sentence_of
+from protocol.messages import Declined, Reason, SignedIn
 from protocol.policy import open_badge
 from protocol.signing import SignatureRefusal
 from protocol.wallet_qr import QrRefusal, read
 
 PIN_DIGITS_MAX: Final = 12
 PIN_WAIT_S: Final = 30.0
+
+_TOLD_ON_PAPER: Final = frozenset(
+    {Reason.PIN_NOT_ALLOWED, Reason.PIN_SET_ALREADY, Reason.PIN_CHOICE_OVER}
+)
+"""Red and two beeps say that nobody is signed in; why, of these, nobody would guess."""
+
+_THEY_DIFFER: Final = "The two PINs differ. Show the badge again, and key the new PIN twice."
+_PERHAPS_KEPT: Final = (
+    "Nobody knows whether the new PIN was kept. Show the badge again and key the same PIN."
+)
 
 
 def see_badge(
@@ -70,13 +84,33 @@ def key_pin(till: Till, phase: KeyingPin, event: KeyPressed, now: Now) -> Step:
     if event.key == "*":
         if digits and not event.held:
             return replace(till, phase=replace(keying, pin=Pin())), (MakeSound(Sound.CLICK),)
-        till, effects = rest(till, now.wall_ms)
-        return till, (MakeSound(Sound.CLICK), *effects)
+        return _let_go(till, now)
     if event.key == "#" and digits:
         if phase.approving is not None:
             return ask_to_approve(till, phase, phase.approving, now)
-        return _sign_in(till, phase, now)
+        keyed = Keyed(phase.badge, phase.pin)
+        return _ask(till, AskToSignIn(now.fresh_key, keyed.badge, keyed.pin), keyed, now)
     return replace(till, phase=keying), (MakeSound(Sound.DECLINED),)
+
+
+def key_pin_again(till: Till, phase: KeyingPinAgain, event: KeyPressed, now: Now) -> Step:
+    digits = phase.pin.digits
+    until = now.monotonic_s + PIN_WAIT_S
+    if event.key.isdecimal() and len(digits) < PIN_DIGITS_MAX:
+        keying = replace(phase, pin=Pin(digits + event.key), until=until)
+        return replace(till, phase=keying), (MakeSound(Sound.CLICK),)
+    if event.key == "*":
+        if event.held:
+            return _let_go(till, now)
+        anew = KeyingPin(phase.first.badge, Pin(), until)
+        return replace(till, phase=anew), (MakeSound(Sound.CLICK),)
+    if event.key == "#" and digits:
+        if phase.pin != phase.first.pin:
+            return _refuse(till, "pins_differ", _THEY_DIFFER, now)
+        content = AskToChoosePin(now.fresh_key, phase.first.badge, phase.pin)
+        # Whoever keyed it twice knows it: nobody needs it here any more.
+        return _ask(till, content, None, now)
+    return replace(till, phase=replace(phase, until=until)), (MakeSound(Sound.DECLINED),)
 
 
 def hear_sign_in(till: Till, phase: SigningIn, event: ReplyArrived, now: Now) -> Step:
@@ -92,6 +126,11 @@ def hear_sign_in(till: Till, phase: SigningIn, event: ReplyArrived, now: Now) ->
             return till, (began, MakeSound(Sound.SCANNED), *effects)
         case SignedIn():
             return decline(hear(till, now.monotonic_s), now.monotonic_s, "session_for_elsewhere")
+        case Declined(reason=Reason.PIN_NOT_SET) if phase.keyed is not None:
+            return _want_again(hear(till, now.monotonic_s), phase.keyed, now)
+        case Declined(reason=reason) if reason in _TOLD_ON_PAPER:
+            heard = hear(till, now.monotonic_s)
+            return _refuse(heard, reason.value, sentence_of(reason), now)
         case Declined(reason=reason):
             return decline(hear(till, now.monotonic_s), now.monotonic_s, reason.value)
         case _:
@@ -99,23 +138,52 @@ def hear_sign_in(till: Till, phase: SigningIn, event: ReplyArrived, now: Now) ->
 
 
 def give_up_sign_in(till: Till, phase: SigningIn, now: Now) -> Step:
-    """No reply in time. Whether the cloud began a session does not matter: nobody holds it."""
+    """No reply in time. Whether the cloud began a session does not matter: nobody holds it.
+
+    A PIN that was being chosen may stand from now on: whoever keyed it signs in with it.
+    """
+    assert till.terms is not None, "nobody can sign in without a policy"
+    paper: Effects = ()
+    if phase.keyed is None:
+        paper = (Print(refusal_slip("Perhaps", _PERHAPS_KEPT, till.terms, now.wall_ms)),)
     till, effects = show_fault(till, now.monotonic_s)
-    return till, (*effects, Note("no_reply", phase.key, "sign_in"))
+    return till, (*effects, Note("no_reply", phase.key, phase.kind), *paper)
 
 
-def _sign_in(till: Till, phase: KeyingPin, now: Now) -> Step:
+def _ask(till: Till, content: AskToSignIn | AskToChoosePin, keyed: Keyed | None, now: Now) -> Step:
     assert till.terms is not None, "nobody can sign in without a policy"
     timeout_ms = till.terms.policy.reply_timeout_ms
     signing_in = SigningIn(
-        key=now.fresh_key,
+        key=content.key,
         until=now.monotonic_s + timeout_ms / 1000,
         resend_at=tuple(now.monotonic_s + each for each in RESEND_AT_S),
+        keyed=keyed,
     )
-    # The PIN leaves the state here; from now on only the sealed request knows it.
-    content = AskToSignIn(now.fresh_key, phase.badge, phase.pin)
     return replace(till, phase=signing_in), (
         ask(content, timeout_ms),
         ShowLight(Light.ASKING),
         MakeSound(Sound.CLICK),
     )
+
+
+def _want_again(till: Till, keyed: Keyed, now: Now) -> Step:
+    """The badge has no PIN yet. One that was mistyped would lock its owner out: so, once more."""
+    assert till.terms is not None, "nobody can sign in without a policy"
+    again = KeyingPinAgain(keyed, Pin(), now.monotonic_s + PIN_WAIT_S)
+    return replace(till, phase=again), (
+        ShowLight(Light.KEY_THE_AMOUNT),
+        MakeSound(Sound.SCANNED),
+        Print(new_pin_slip(till.terms)),
+    )
+
+
+def _refuse(till: Till, reason: str, sentence: str, now: Now) -> Step:
+    assert till.terms is not None, "nobody can sign in without a policy"
+    slip = refusal_slip("Not signed in", sentence, till.terms, now.wall_ms)
+    till, effects = decline(till, now.monotonic_s, reason)
+    return till, (*effects, Print(slip))
+
+
+def _let_go(till: Till, now: Now) -> Step:
+    till, effects = rest(till, now.wall_ms)
+    return till, (MakeSound(Sound.CLICK), *effects)

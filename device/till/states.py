@@ -91,11 +91,35 @@ class KeyingPin:
 
 
 @dataclass(frozen=True)
+class Keyed:
+    """A badge and the PIN that was keyed for it; in memory alone, and no longer than need be."""
+
+    badge: str = field(repr=False)
+    pin: Pin
+
+
+@dataclass(frozen=True)
+class KeyingPinAgain:
+    """The badge has no PIN yet: `first` becomes it, if the same is keyed once more."""
+
+    first: Keyed
+    pin: Pin
+    until: float
+
+
+@dataclass(frozen=True)
 class SigningIn:
     key: str
     until: float
     resend_at: tuple[float, ...]
     request_hash: str | None = None
+    keyed: Keyed | None = None
+    """Kept until the cloud has said that the badge has a PIN; None: this PIN is being chosen."""
+
+    @property
+    def kind(self) -> str:
+        """Of the request that is out, as `protocol.messages` names it."""
+        return "choose_pin" if self.keyed is None else "sign_in"
 
 
 @dataclass(frozen=True)
@@ -275,6 +299,7 @@ Phase = (
     | WaitingForPolicy
     | NobodySignedIn
     | KeyingPin
+    | KeyingPinAgain
     | SigningIn
     | Ready
     | KeyingAmount
@@ -383,7 +408,12 @@ def deadline_of(till: Till) -> float | None:
             deadlines.append(till.phase.until)
             if till.link.is_up and till.phase.request_hash is not None:
                 deadlines += till.phase.resend_at[:1]
-        case KeyingPin(until=until) | Scanning(until=until) | Showing(until=until):
+        case (
+            KeyingPin(until=until)
+            | KeyingPinAgain(until=until)
+            | Scanning(until=until)
+            | Showing(until=until)
+        ):
             deadlines.append(until)
         case LeaveAsked(until=until, report_by=report_by):
             deadlines.append(until if report_by is None else min(until, report_by))

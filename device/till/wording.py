@@ -40,6 +40,14 @@ _SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.OFFLINE_NOT_ALLOWED: "This needs the cloud, and it cannot be reached. Try again later.",
     Reason.BADGE_INVALID: "This badge does not count. Show a supervisor's badge.",
     Reason.PIN_WRONG: "The PIN was wrong. Show the badge again, then key the PIN.",
+    Reason.PIN_NOT_SET: "This badge has no PIN yet. Its owner signs in first, and chooses one.",
+    Reason.PIN_NOT_ALLOWED: (
+        "A PIN has 4 to 8 digits, not all the same and no run like 1234. Show the badge again."
+    ),
+    Reason.PIN_SET_ALREADY: (
+        "This badge has a PIN by now. Show the badge, key that PIN. If you chose none, call ops."
+    ),
+    Reason.PIN_CHOICE_OVER: "Nobody chose a PIN for this badge in time. Ask for a new badge.",
     Reason.LOCKED_OUT: "Too many wrong PINs. Wait a while, or call another supervisor.",
     Reason.SIGN_IN_STALE: "That took too long. Show the badge again, then key the PIN.",
     Reason.SALE_UNKNOWN: (

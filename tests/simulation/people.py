@@ -15,6 +15,7 @@ from device.till.states import (
     JournalBroken,
     KeyingAmount,
     KeyingPin,
+    KeyingPinAgain,
     KeyingProducts,
     KeyingRefund,
     LeaveAsked,
@@ -163,7 +164,7 @@ class Staff:
                 self._press("*")
             case HandedOverAsked() as phase:
                 self._answer_slip(phase)
-            case KeyingPin():
+            case KeyingPin() | KeyingPinAgain():
                 self._key(PIN if chance >= self.weather.mischief / 4 else "1357", "#")
             case LeaveAsked():
                 self._press("#" if chance < 0.7 else "5")

@@ -19,6 +19,7 @@ from device.till.states import (
     JournalBroken,
     KeyingAmount,
     KeyingPin,
+    KeyingPinAgain,
     KeyingProducts,
     KeyingRefund,
     LeaveAsked,
@@ -70,6 +71,13 @@ def signing_in() -> Stage:
     stage = with_policy()
     stage.show(a_badge())
     stage.press(f"{PIN}#")
+    return stage
+
+
+def keying_pin_again() -> Stage:
+    stage = signing_in()
+    stage.answer(declined(Reason.PIN_NOT_SET))
+    stage.press("1")
     return stage
 
 
@@ -136,6 +144,7 @@ STAGES: list[tuple[Work, type[Phase], Callable[[], Stage]]] = [
     (Work.NOBODY, SigningIn, signing_in),
     (Work.NOBODY, JournalBroken, broken),
     (Work.PIN, KeyingPin, keying_pin),
+    (Work.PIN_AGAIN, KeyingPinAgain, keying_pin_again),
     (Work.READY, Ready, ready),
     (Work.SCANNED, Ready, scanned_first),
     (Work.AMOUNT, KeyingAmount, lambda: pressed("5")),

@@ -566,7 +566,14 @@ def test_the_supervisors_pin_stands_in_no_repr_and_no_entry() -> None:
 
 @pytest.mark.parametrize(
     "reason",
-    [Reason.PIN_WRONG, Reason.NOT_A_SUPERVISOR, Reason.SAME_PERSON, Reason.LOCKED_OUT],
+    [
+        Reason.PIN_WRONG,
+        Reason.PIN_NOT_SET,
+        Reason.PIN_CHOICE_OVER,
+        Reason.NOT_A_SUPERVISOR,
+        Reason.SAME_PERSON,
+        Reason.LOCKED_OUT,
+    ],
 )
 def test_a_refused_supervisor_may_try_again_or_call_another(reason: Reason) -> None:
     stage = approving()

@@ -66,12 +66,21 @@ def test_a_pin_stands_in_no_repr_and_in_no_journal_entry() -> None:
     assert PIN not in repr(stage.sent)
 
 
-def test_the_pin_leaves_the_state_with_the_request() -> None:
+@pytest.mark.parametrize("reason", [Reason.PIN_WRONG, Reason.PIN_NOT_ALLOWED, None])
+def test_the_pin_leaves_the_state_with_the_answer_and_with_the_time_out(
+    reason: Reason | None,
+) -> None:
     stage = with_policy()
     stage.show(a_badge())
     stage.press(f"{PIN}#")
     assert isinstance(stage.till.phase, SigningIn)
-    assert not any(hasattr(stage.till.phase, name) for name in ("pin", "badge"))
+    assert stage.till.phase.keyed is not None
+    if reason is None:
+        stage.wait(5)
+    else:
+        stage.answer(declined(reason))
+    assert isinstance(stage.till.phase, Showing)
+    assert not any(hasattr(stage.till.phase, name) for name in ("pin", "badge", "keyed"))
 
 
 @pytest.mark.parametrize("text", ["WIFI:S:fair;;", "https://example.org", "", "1" * 5000, "é" * 9])
