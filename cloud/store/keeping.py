@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection, bindparam, case, update
 
 from cloud.ledger.decide import Decided
 from cloud.ledger.decisions import Decision, ReviewCause, Seen
@@ -15,6 +15,7 @@ from cloud.store.postings import LEDGER, write_postings
 from cloud.store.records import AuditRow, write_audit_records
 from cloud.store.rows import in_one_go, insert_rows
 from cloud.store.tables import (
+    device_certificates,
     devices,
     outcomes,
     review_entries,
@@ -53,6 +54,7 @@ def keep_decided(
     _keep_reviews(connection, batch, decisions)
     _end_sessions(connection, requests, decisions)
     _keep_heartbeats(connection, requests, decisions)
+    _note_first_uses(connection, facts, now)
     keep_approvals(connection, requests, decisions)
     rows = [_audit_row(*each) for each in zip(requests, decisions, strict=True)]
     with in_one_go(connection):
@@ -229,6 +231,19 @@ def _end_sessions(
         connection.execute(_END_SESSION, rows)
 
 
+def _note_first_uses(connection: Connection, facts: Facts, now: datetime) -> None:
+    """Once a certificate: what came before it may be superseded from now on."""
+    if facts.unused_certificates:
+        connection.execute(
+            update(device_certificates)
+            .where(
+                device_certificates.c.thumbprint.in_(sorted(facts.unused_certificates)),
+                device_certificates.c.first_used_at.is_(None),
+            )
+            .values(first_used_at=now)
+        )
+
+
 def _keep_heartbeats(
     connection: Connection, requests: Sequence[Presented], decisions: Sequence[Decision]
 ) -> None:
@@ -250,14 +265,13 @@ def _keep_heartbeats(
             for device_id, each in seen
         ],
     )
-    _see(
-        connection,
-        [
-            {"of_device_id": device_id, "policy_acked": each.policy_acked}
-            for device_id, each in seen
-            if each.policy_acked is not None
-        ],
-    )
+    acknowledged = [
+        {"of_device_id": device_id, "acked": each.policy_acked, "acked_at": each.at}
+        for device_id, each in seen
+        if each.policy_acked is not None
+    ]
+    if acknowledged:
+        connection.execute(_ACKNOWLEDGE_POLICY, acknowledged)
     _see(
         connection,
         [
@@ -348,3 +362,19 @@ _END_SESSION: Final = update(staff_sessions).where(
     staff_sessions.c.session_id == bindparam("of_session_id")
 )
 _SEE_DEVICE: Final = update(devices).where(devices.c.device_id == bindparam("of_device_id"))
+_ACKED: Final = bindparam("acked", type_=devices.c.policy_acked.type)
+# Each heartbeat names its policy: the first that names it is the acknowledgement.
+_ACKNOWLEDGE_POLICY: Final = (
+    update(devices)
+    .where(devices.c.device_id == bindparam("of_device_id"))
+    .values(
+        policy_acked=_ACKED,
+        policy_acked_at=case(
+            (
+                devices.c.policy_acked != _ACKED,
+                bindparam("acked_at", type_=devices.c.policy_acked_at.type),
+            ),
+            else_=devices.c.policy_acked_at,
+        ),
+    )
+)

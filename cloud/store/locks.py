@@ -1,4 +1,4 @@
-"""The one way to lock, and its one order: appliances, then wallets; each sorted.
+"""The one way to lock, and its one order: an event, then appliances, then wallets; each sorted.
 
 Whoever writes an appliance's outcomes, sessions, status, certificates or place holds its lock;
 whoever writes a wallet's transactions or balance holds that wallet's row. So what is read under
@@ -25,15 +25,28 @@ from sqlalchemy.sql.selectable import FromClause
 from cloud.ledger.postings import Wallet
 from cloud.store.rows import BatchStatement, uuid_text
 from cloud.store.tables import credit_wallets
-from protocol.ids import DeviceId, UserId
+from protocol.ids import DeviceId, EventId, UserId
 from protocol.money import Money
 
 WalletKey = tuple[UserId, str]
 """A user and a currency."""
 
 
-def lock_devices(connection: Connection, device_ids: Iterable[DeviceId]) -> None:
+def lock_event(connection: Connection, event_id: EventId) -> None:
+    """Wait for whoever changes this event's document, and hold it until the commit; before
+    anything else. Also one that is not there yet: two may be creating it."""
+    if connection.dialect.name == "sqlite":
+        return
+    connection.execute(select(func.pg_advisory_xact_lock(_number(f"railtix event {event_id}"))))
+
+
+def lock_devices(
+    connection: Connection, device_ids: Iterable[DeviceId], *, key: str | None = None
+) -> None:
     """Wait for these appliances and hold them until the commit; first thing in a transaction.
+
+    `key`: the public key (SubjectPublicKeyInfo, base64url) that one of them is about to be known
+    by: two appliances that come with one key take turns too.
 
     A lock is taken by number, not by row: a batch and a revocation exclude each other without
     either writing a row that others read.
@@ -41,8 +54,10 @@ def lock_devices(connection: Connection, device_ids: Iterable[DeviceId]) -> None
     if connection.dialect.name == "sqlite":
         return
     # `unnest` keeps the order of its array, and the locks are taken row by row.
-    numbers = sorted({_lock_number(device_id) for device_id in device_ids})
-    _LOCK_DEVICES.ask(connection, [(number,) for number in numbers])
+    numbers = {_lock_number(device_id) for device_id in device_ids}
+    if key is not None:
+        numbers.add(_number(f"railtix key {key}"))
+    _LOCK_DEVICES.ask(connection, [(number,) for number in sorted(numbers)])
 
 
 def lock_wallets(connection: Connection, keys: Iterable[WalletKey]) -> dict[WalletKey, Wallet]:
@@ -69,7 +84,11 @@ def ask_wallets(
 
 @lru_cache(maxsize=65_536)
 def _lock_number(device_id: DeviceId) -> int:
-    digest = hashlib.sha256(b"railtix device " + device_id.encode()).digest()
+    return _number(f"railtix device {device_id}")
+
+
+def _number(what: str) -> int:
+    digest = hashlib.sha256(what.encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
