@@ -8,9 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.access.roles import Holder, Role
 from cloud.api.access import Allowed
-from cloud.api.approvals import Reason
 from cloud.api.context import TheCloud
-from cloud.api.forms import Body, Currency, Key, MoneyView, Slug, SlugInPath
+from cloud.api.forms import Body, Currency, Key, MoneyView, Reason, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
 from cloud.ledger.postings import Direction
 from cloud.operations.desk.adjust_wallet import (

@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from cloud.access.roles import Holder, Role
 from cloud.api.access import Allowed
 from cloud.api.context import Cloud, TheCloud
-from cloud.api.forms import Body, Cursor, Key, Limit, MoneyView
+from cloud.api.forms import Body, Cursor, Key, Limit, MoneyView, Reason
 from cloud.api.problems import ProblemError, answers
 from cloud.ledger.facts import ApprovalState
 from cloud.operations.desk.decide_approval import WaitingApproval, decide_approval, list_approvals
@@ -20,16 +20,6 @@ from protocol.ids import IdempotencyKey
 
 router = APIRouter(prefix="/v1/console/approvals", tags=["console"])
 
-Reason = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=200,
-        pattern=r"^[^\x00-\x1f\x7f]+$",
-        examples=["wrong drink, receipt seen"],
-        description="For the audit log: why.",
-    ),
-]
 Approver = Annotated[Holder, Depends(Allowed(Role.SUPERVISOR, Role.FINANCE))]
 
 

@@ -25,6 +25,16 @@ Key = Annotated[
     ),
 ]
 
+Reason = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="For the audit log: why.",
+    ),
+]
+
 PAGE_MAX: Final = 200
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="How many at most.")]
 Cursor = Annotated[

@@ -14,7 +14,7 @@ from cloud.access.roles import Holder, Role
 from cloud.api.access import Allowed, SignedInAttendee
 from cloud.api.context import TheCloud
 from cloud.api.etags import ETAGGED, IfNoneMatch, answer_once
-from cloud.api.forms import Body, Cursor, Key, Limit, MoneyView, Slug, SlugInPath
+from cloud.api.forms import Body, Cursor, Key, Limit, MoneyView, Reason, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
 from cloud.operations.orders.checkout import Basket, PlacedOrder, Shop, place_order
 from cloud.operations.orders.close_orders import cancel_order
@@ -173,7 +173,7 @@ class OrdersPage(BaseModel):
 
 
 class RefundBody(Body):
-    reason: Annotated[str, Field(min_length=1, max_length=200, examples=["band cancelled"])]
+    reason: Annotated[Reason, Field(examples=["band cancelled"])]
 
 
 class OrderRefundedView(BaseModel):

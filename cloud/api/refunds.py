@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud.api.approvals import Approver, Reason
+from cloud.api.approvals import Approver
 from cloud.api.context import TheCloud
-from cloud.api.forms import Body, Currency, Key, MoneyView, Slug
+from cloud.api.forms import Body, Currency, Key, MoneyView, Reason, Slug
 from cloud.api.problems import ProblemError, answers
 from cloud.operations.desk.refund_sale import Asked, SaleRefunded, refund_sale
 from cloud.operations.refusals import Refusal

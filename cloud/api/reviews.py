@@ -7,9 +7,9 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from cloud.api.approvals import Approver, Reason
+from cloud.api.approvals import Approver
 from cloud.api.context import TheCloud
-from cloud.api.forms import Body, Cursor, Key, Limit, MoneyView
+from cloud.api.forms import Body, Cursor, Key, Limit, MoneyView, Reason
 from cloud.api.problems import ProblemError, answers
 from cloud.operations.desk.end_review import Ending, end_review
 from cloud.operations.desk.review_list import (
