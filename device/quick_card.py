@@ -75,6 +75,11 @@ LIGHTS: Final = (
         "no paper; sales go on",
         "a violet wink",
     ),
+    Row(
+        (Light.ENROL, Light.JOINING, Light.ENROLLED, Light.NO_WAY, Light.NOT_ENROLLED),
+        "nobody yet: the slip says what to do",
+        "violet that is no wink",
+    ),
     Row((Light.DARK,), "dark: no answer yet", "after a power cut"),
 )
 

@@ -2,7 +2,8 @@
 
 Colour and rhythm decide, and strength where those would take long to tell: what speaks about a
 sale shines in full, what tells the till's state is dimmer, and "ready" is one steady dim white.
-A violet wink between two darks belongs to the light around it: there is no paper.
+A violet wink between two darks belongs to the light around it: there is no paper. All other violet
+is an appliance that is nobody yet.
 """
 
 from collections.abc import Iterable
@@ -33,6 +34,11 @@ class Light(StrEnum):
     SHOW_RECEIPT = "show the receipt's QR"
     SUPERVISOR = "a supervisor's badge"
     REFUNDED = "refunded"
+    ENROL = "show me a code"
+    JOINING = "joining the Wi-Fi"
+    ENROLLED = "enrolled"
+    NO_WAY = "no way to the cloud"
+    NOT_ENROLLED = "not enrolled: read the slip"
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,23 @@ def _cyan(level: Level) -> Light:
             return Light.KEY_THE_AMOUNT
 
 
+def _violet(level: Level) -> Light | None:
+    """By strength; None is a wink's."""
+    match level.blue:
+        case 1:
+            return Light.JOINING
+        case 0.9:
+            return Light.ENROLLED
+        case 0.7:
+            return Light.NO_WAY
+        case 0.6:
+            return Light.NOT_ENROLLED
+        case 0.8:
+            return None
+        case _:
+            return Light.ENROL
+
+
 def _is_ready(level: Level) -> bool:
     return _hue(level) is _Hue.WHITE and level.red == READY_STRENGTH
 
@@ -189,7 +212,8 @@ def _goes_on(showing: list[Level], level: Level, lasts_s: float) -> bool:
     if last is None:
         return hue is _Hue.DARK
     if _is_winking(showing[0]) and hue is not _Hue.DARK:
-        return hue is _Hue.VIOLET or (hue, level.red) == (_hue(showing[0]), showing[0].red)
+        is_wink = hue is _Hue.VIOLET and _violet(level) is None
+        return is_wink or (hue, level.red) == (_hue(showing[0]), showing[0].red)
     if _is_winking(level):
         return False
     if hue is _Hue.DARK:
@@ -209,7 +233,9 @@ def _goes_on(showing: list[Level], level: Level, lasts_s: float) -> bool:
             return hue is _Hue.WHITE and _is_ready(level) == _is_ready(last)
         case _Hue.DIM_AMBER:
             return hue is _Hue.DIM_AMBER and _is_double_blink(level) == _is_double_blink(last)
-        case _Hue.AMBER | _Hue.VIOLET | _Hue.DARK | _Hue.OTHER:
+        case _Hue.VIOLET:
+            return hue is _Hue.VIOLET and _violet(level) is _violet(last)
+        case _Hue.AMBER | _Hue.DARK | _Hue.OTHER:
             return hue is _hue(last)
 
 
@@ -219,7 +245,7 @@ def _pause_max_s(last: Level) -> float:
         return WINK_PAUSE_MAX_S if last.red == WINKING_STRENGTHS[0] else WORD_PAUSE_MAX_S
     match _hue(last):
         case _Hue.VIOLET:
-            return WINK_PAUSE_MAX_S
+            return WINK_PAUSE_MAX_S if _violet(last) is None else STATE_PAUSE_MAX_S
         case _Hue.RED | _Hue.GREEN | _Hue.AMBER:
             return WORD_PAUSE_MAX_S
         case _Hue.BLUE:
@@ -253,7 +279,9 @@ def _name(showing: list[Level], until: float) -> Light | None:
         case _Hue.DIM_AMBER:
             is_double = _is_double_blink(first)
             return Light.OFFLINE_NOT_ALLOWED if is_double else Light.OFFLINE_ALLOWED
-        case _Hue.AMBER | _Hue.VIOLET | _Hue.OTHER:
+        case _Hue.VIOLET:
+            return _violet(first)
+        case _Hue.AMBER | _Hue.OTHER:
             return None
 
 

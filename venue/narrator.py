@@ -28,6 +28,11 @@ LAMPS: Final[dict[Light, tuple[str, str]]] = {
     Light.FAULT: ("red1", "◉"),
     Light.OFFLINE_ALLOWED: ("orange3", "◌"),
     Light.OFFLINE_NOT_ALLOWED: ("orange3", "◌"),
+    Light.ENROL: ("purple", "◌"),
+    Light.JOINING: ("purple", "◉"),
+    Light.ENROLLED: ("purple", "●"),
+    Light.NO_WAY: ("purple", "○"),
+    Light.NOT_ENROLLED: ("purple", "○"),
 }
 
 STAGES: Final = ("frame", "decode", "sign", "wire", "cloud", "journal", "light")

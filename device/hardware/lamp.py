@@ -120,6 +120,20 @@ def pattern_of(light: Light) -> Pattern:  # noqa: C901, PLR0912 -- a branch a li
             return Pattern(forever=(*blink, *blink, Step(CYAN, 0.1), Step(DARK, 0.7)))
         case Light.REFUNDED:
             return Pattern(once=(Step(TEAL, 0.8), Step(DARK, 0.2)) * 2)
+        case Light.ENROL:
+            swell = _swell(VIOLET, low=0.04, high=0.5, period_s=1.6, steps=32).forever
+            return Pattern(forever=(*swell, Step(DARK, 0.6)))
+        case Light.JOINING:
+            return Pattern(forever=(Step(VIOLET, 0.25), Step(DARK, 0.25)))
+        case Light.ENROLLED:
+            return Pattern(forever=(Step(_dim(VIOLET, 0.9), 1.2), Step(DARK, 0.15)))
+        case Light.NO_WAY:
+            return Pattern(forever=(Step(_dim(VIOLET, 0.7), 0.2), Step(DARK, 1.2)))
+        case Light.NOT_ENROLLED:
+            violet = _dim(VIOLET, 0.6)
+            return Pattern(
+                forever=(Step(violet, 0.15), Step(DARK, 0.15), Step(violet, 0.9), Step(DARK, 0.8))
+            )
         case _:
             assert_never(light)
 

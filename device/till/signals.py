@@ -25,6 +25,11 @@ class Light(StrEnum):
     SHOW_RECEIPT = "show the receipt's QR"
     SUPERVISOR = "a supervisor's badge"
     REFUNDED = "refunded"
+    ENROL = "show me a code"
+    JOINING = "joining the Wi-Fi"
+    ENROLLED = "enrolled"
+    NO_WAY = "no way to the cloud"
+    NOT_ENROLLED = "not enrolled: read the slip"
 
 
 class Sound(StrEnum):
