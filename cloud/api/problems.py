@@ -65,6 +65,20 @@ STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.DEVICE_QUARANTINED: HTTPStatus.CONFLICT,
     Code.DEVICE_NOT_QUARANTINED: HTTPStatus.CONFLICT,
     Code.CERTIFICATE_NOT_USABLE: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.CERTIFICATE_UNKNOWN: HTTPStatus.UNAUTHORIZED,
+    Code.CERTIFICATE_EXPIRED: HTTPStatus.UNAUTHORIZED,
+    Code.CERTIFICATE_REVOKED: HTTPStatus.FORBIDDEN,
+    Code.ENROLMENT_CLOSED: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.CLAIM_UNKNOWN: HTTPStatus.NOT_FOUND,
+    Code.CLAIM_WRONG: HTTPStatus.UNAUTHORIZED,
+    Code.CLAIM_EXPIRED: HTTPStatus.FORBIDDEN,
+    Code.CLAIM_USED: HTTPStatus.FORBIDDEN,
+    Code.CLAIM_LOCKED: HTTPStatus.FORBIDDEN,
+    Code.CLAIM_WITHDRAWN: HTTPStatus.FORBIDDEN,
+    Code.SERIAL_WRONG: HTTPStatus.FORBIDDEN,
+    Code.CSR_NOT_USABLE: HTTPStatus.BAD_REQUEST,
+    Code.KEY_ON_ANOTHER_DEVICE: HTTPStatus.CONFLICT,
+    Code.NAME_NOT_ALLOWED: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.POLICY_UNKNOWN: HTTPStatus.NOT_FOUND,
     Code.KEY_UNKNOWN: HTTPStatus.NOT_FOUND,
     Code.KEY_NOT_PREPARED: HTTPStatus.CONFLICT,
@@ -172,7 +186,7 @@ def problem(
     content.update(extra or {})
     sent = dict(headers or {})
     if status == HTTPStatus.UNAUTHORIZED:
-        sent["WWW-Authenticate"] = "Bearer"
+        sent.setdefault("WWW-Authenticate", "Bearer")
     return JSONResponse(content, status, sent, MEDIA_TYPE)
 
 

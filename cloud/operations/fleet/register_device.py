@@ -22,6 +22,7 @@ from protocol.encoding import public_key_to_text
 from protocol.ids import DeviceId, EventId, StallId
 from protocol.messages import Reason
 from protocol.signing import thumbprint
+from provisioning.authority.register import serial_text
 
 PEM_BYTES_MAX: Final = 64 * 1024
 
@@ -34,6 +35,8 @@ class Certificate:
     """What of an appliance's certificate is kept: enough to check what it signs."""
 
     thumbprint: str
+    serial: str
+    """As the authority's register spells it."""
     spki: str
     not_before: datetime
     not_after: datetime
@@ -96,19 +99,23 @@ def register_device(
     if isinstance(certificate, Refusal):
         return certificate
     with database.transaction() as connection:
-        lock_devices(connection, [device_id])
-        if not _is_within(within, None if place is None else place.event_id):
-            return _ELSEWHERE
-        if place is not None and not _is_stall(connection, place):
-            return _no_stall(place)
+        lock_devices(connection, [device_id], key=certificate.spki)
+        if not is_within(within, None if place is None else place.event_id):
+            return ELSEWHERE
+        if place is not None and not is_stall(connection, place):
+            return no_stall(place)
         is_new = insert_if_new(connection, devices, {"device_id": device_id, "created_at": now})
         refusal = None if is_new else refuse_outside(connection, device_id, within)
-        refusal = refusal or _refuse_inactive(connection, device_id)
+        refusal = (
+            refusal
+            or refuse_inactive(connection, device_id)
+            or refuse_known_key(connection, device_id, certificate.spki)
+        )
         if refusal is not None:
             return refusal
-        _keep(connection, device_id, certificate)
+        keep_certificate(connection, device_id, certificate)
         if place is not None:
-            _assign(connection, keys, device_id, place, now, top_up_url=top_up_url)
+            assign(connection, keys, device_id, place, now, top_up_url=top_up_url)
         deed = AuditRow(
             at=now,
             actor=actor,
@@ -139,14 +146,14 @@ def move_device(
         refusal = refuse_outside(connection, device_id, within)
         if refusal is not None:
             return refusal
-        if not _is_within(within, place.event_id):
-            return _ELSEWHERE
-        if not _is_stall(connection, place):
-            return _no_stall(place)
-        refusal = _refuse_inactive(connection, device_id)
+        if not is_within(within, place.event_id):
+            return ELSEWHERE
+        if not is_stall(connection, place):
+            return no_stall(place)
+        refusal = refuse_inactive(connection, device_id)
         if refusal is not None:
             return refusal
-        _assign(connection, keys, device_id, place, now, top_up_url=top_up_url)
+        assign(connection, keys, device_id, place, now, top_up_url=top_up_url)
         deed = AuditRow(
             at=now,
             actor=actor,
@@ -260,13 +267,14 @@ def read_certificate(
         return _not_usable("It has expired.")
     return Certificate(
         thumbprint(certificate.public_bytes(Encoding.DER)),
+        serial_text(certificate.serial_number),
         public_key_to_text(key),
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
     )
 
 
-def _is_within(within: Within, event_id: EventId | None) -> bool:
+def is_within(within: Within, event_id: EventId | None) -> bool:
     return within is None or event_id in within
 
 
@@ -277,10 +285,10 @@ def refuse_outside(connection: Connection, device_id: DeviceId, within: Within) 
     ).one_or_none()
     if found is None:
         return _unknown(device_id)
-    return None if _is_within(within, found.event_id) else _ELSEWHERE
+    return None if is_within(within, found.event_id) else ELSEWHERE
 
 
-def _refuse_inactive(connection: Connection, device_id: DeviceId) -> Refusal | None:
+def refuse_inactive(connection: Connection, device_id: DeviceId) -> Refusal | None:
     found = connection.execute(
         select(devices.c.status, devices.c.quarantined_at).where(devices.c.device_id == device_id)
     ).one_or_none()
@@ -301,10 +309,27 @@ def _refuse_inactive(connection: Connection, device_id: DeviceId) -> Refusal | N
     return None
 
 
-def _keep(connection: Connection, device_id: DeviceId, certificate: Certificate) -> None:
+def refuse_known_key(connection: Connection, device_id: DeviceId, spki: str) -> Refusal | None:
+    """A key is one appliance's for ever, also of one that was revoked; its lock is held."""
+    found = connection.execute(
+        select(device_certificates.c.device_id)
+        .where(device_certificates.c.spki == spki, device_certificates.c.device_id != device_id)
+        .limit(1)
+    ).scalar_one_or_none()
+    if found is None:
+        return None
+    return Refusal(
+        Code.KEY_ON_ANOTHER_DEVICE,
+        "This key is known as another appliance's.",
+        "Have the appliance make a key of its own: a copied card is no second appliance.",
+    )
+
+
+def keep_certificate(connection: Connection, device_id: DeviceId, certificate: Certificate) -> None:
     row = {
         "thumbprint": certificate.thumbprint,
         "device_id": device_id,
+        "serial": certificate.serial,
         "spki": certificate.spki,
         "not_before": certificate.not_before,
         "not_after": certificate.not_after,
@@ -312,7 +337,7 @@ def _keep(connection: Connection, device_id: DeviceId, certificate: Certificate)
     insert_if_new(connection, device_certificates, row)
 
 
-def _assign(
+def assign(
     connection: Connection,
     keys: KeyRing,
     device_id: DeviceId,
@@ -335,7 +360,7 @@ def _assign(
     issue_policy(connection, keys, device_id, now, top_up_url=top_up_url)
 
 
-def _is_stall(connection: Connection, place: Place) -> bool:
+def is_stall(connection: Connection, place: Place) -> bool:
     found = select(stalls.c.stall_id).where(
         stalls.c.event_id == place.event_id, stalls.c.stall_id == place.stall_id
     )
@@ -374,7 +399,7 @@ def _device(row: Row[Any]) -> Device:
     )
 
 
-def _no_stall(place: Place) -> Refusal:
+def no_stall(place: Place) -> Refusal:
     return Refusal(
         Code.STALL_UNKNOWN,
         f"There is no stall {place.stall_id!r} at event {place.event_id!r}.",
@@ -398,7 +423,7 @@ def _not_usable(why: str) -> Refusal:
     )
 
 
-_ELSEWHERE: Final = Refusal(
+ELSEWHERE: Final = Refusal(
     Code.NOT_ALLOWED,
     "This is not at an event of yours.",
     "Ask somebody with the role ops for that event, or for every event.",
