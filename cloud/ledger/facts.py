@@ -253,3 +253,5 @@ class Facts(msgspec.Struct, frozen=True):
         default_factory=dict[IdempotencyKey, ToldInPassing]
     )
     """What a heartbeat's answer brings besides; by the heartbeat's own key."""
+    unused_certificates: frozenset[str] = frozenset()
+    """Under which no request was ever answered: these are the first."""

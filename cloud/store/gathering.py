@@ -130,6 +130,7 @@ def gather_facts(
         refunds=refunds,
         entries=_take_entries(asked_entries()),
         told=tell_in_passing(connection, remembered, find_wallet_keys, batch, places.appliances),
+        unused_certificates=frozenset(places.unused_certificates),
     )
 
 
@@ -177,6 +178,7 @@ class _Places:
 
     appliances: dict[DeviceId, Appliance] = field(default_factory=dict[DeviceId, Appliance])
     revoked_certificates: set[str] = field(default_factory=set[str])
+    unused_certificates: set[str] = field(default_factory=set[str])
     sessions: dict[SessionId, StaffSession] = field(default_factory=dict[SessionId, StaffSession])
     events: dict[EventId, EventTerms] = field(default_factory=dict[EventId, EventTerms])
 
@@ -202,6 +204,8 @@ def _take_places(rows: Sequence[Any]) -> _Places:
         places.appliances[device_id] = _appliance(row)
         if row.certificate_revoked_at is not None:
             places.revoked_certificates.add(row.thumbprint)
+        elif row.certificate_first_used_at is None:
+            places.unused_certificates.add(row.thumbprint)
         if row.session_id is not None:
             session = _session(row)
             places.sessions[session.session_id] = session
@@ -412,6 +416,7 @@ def _select_places(wanted: FromClause) -> Executable:
             devices.c.resend_from,
             device_certificates.c.thumbprint,
             device_certificates.c.revoked_at.label("certificate_revoked_at"),
+            device_certificates.c.first_used_at.label("certificate_first_used_at"),
             staff_sessions.c.session_id,
             staff_sessions.c.device_id.label("session_device_id"),
             staff_sessions.c.staff_id,
