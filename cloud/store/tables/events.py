@@ -130,8 +130,10 @@ badges = Table(
     Column("badge_id", String(22), primary_key=True),
     Column("staff_id", SLUG, ForeignKey("staff.staff_id"), nullable=False),
     Column("event_id", SLUG, ForeignKey("events.event_id"), nullable=False),
-    # argon2id in its PHC string form; the PIN itself is kept nowhere.
-    Column("pin_hash", String(200), nullable=False),
+    # argon2id in its PHC string form; the PIN itself is kept nowhere. None: not chosen yet.
+    Column("pin_hash", String(200)),
+    # Without a PIN the badge is a secret by itself: until then whoever shows it chooses one.
+    moment("choose_until", nullable=True),
     moment("created_at"),
     moment("revoked_at", nullable=True),
 )

@@ -20,6 +20,14 @@ def upgrade() -> None:
     _claims()
     _event_versions()
     _retirement()
+    _health()
+    _pins()
+
+
+def _pins() -> None:
+    with op.batch_alter_table("badges") as badges:
+        badges.alter_column("pin_hash", existing_type=sa.String(length=200), nullable=True)
+        badges.add_column(sa.Column("choose_until", _TIME, nullable=True))
 
 
 def _retirement() -> None:
@@ -115,3 +123,27 @@ def _event_versions() -> None:
     for event_id, document in first_documents(op.get_bind()).items():
         first = {"event_id": event_id, "version": 1, "document": document, "applied_at": now}
         op.bulk_insert(versions, [first])
+
+
+def _health() -> None:
+    op.add_column("devices", sa.Column("queue_in_cents", sa.BigInteger(), nullable=True))
+    op.add_column("devices", sa.Column("temperature_c", sa.Integer(), nullable=True))
+    op.add_column("devices", sa.Column("clock", sa.String(length=8), nullable=True))
+    op.add_column("devices", sa.Column("last_sale_at", _TIME, nullable=True))
+    op.add_column("devices", sa.Column("uptime_s", sa.BigInteger(), nullable=True))
+    op.create_table(
+        "device_presence",
+        sa.Column("device_id", sa.String(length=40), nullable=False),
+        sa.Column("is_online", sa.Boolean(), nullable=False),
+        sa.Column("since", _TIME, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["device_id"], ["devices.device_id"], name=op.f("fk_device_presence_device_id")
+        ),
+        sa.PrimaryKeyConstraint("device_id", name=op.f("pk_device_presence")),
+    )
+    op.create_table(
+        "broker_watch",
+        sa.Column("watch_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("heard_at", _TIME, nullable=False),
+        sa.PrimaryKeyConstraint("watch_id", name=op.f("pk_broker_watch")),
+    )
