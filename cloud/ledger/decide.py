@@ -412,6 +412,11 @@ def _answer_heartbeat(book: Book, presented: Presented, request: Heartbeat) -> D
         firmware=request.firmware,
         printer=request.printer,
         queue=request.queue,
+        temperature_c=request.temperature_c,
+        clock=request.clock,
+        last_sale_ms=request.last_sale_ms,
+        queue_in_cents=request.queue_in_cents,
+        uptime_s=request.uptime_s,
     )
     if shut_out is not None:
         # Not as if all were well: whoever hears that goes on selling offline.

@@ -8,7 +8,7 @@ import msgspec
 from cloud.ledger.facts import DeviceKey, KnownKey, PostedSale
 from cloud.ledger.postings import Posting
 from protocol.ids import EventId, SessionId, StaffId, TokenId, UserId
-from protocol.messages import Declined, JournalPosition, Outcome, Reason
+from protocol.messages import ClockTrust, Declined, JournalPosition, Outcome, Reason
 from protocol.money import Money
 
 
@@ -112,6 +112,11 @@ class Seen(msgspec.Struct, frozen=True):
     """The epochs before `journal`'s."""
     settled_by: str | None = None
     """The firmware that counted `journal`'s `settled_below`."""
+    temperature_c: int | None = None
+    clock: ClockTrust | None = None
+    last_sale_ms: int | None = None
+    queue_in_cents: int | None = None
+    uptime_s: int | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

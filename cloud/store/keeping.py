@@ -35,6 +35,8 @@ from protocol.messages import (
 
 SPENT_TOKENS_KEPT: Final = timedelta(hours=48)
 """Past a token's `exp`: longer than any upload is posted without a person (24 h)."""
+CLOCK_AHEAD_MAX: Final = timedelta(minutes=5)
+"""An appliance that names a later moment of its own has a clock that is not to be shown."""
 
 
 def keep_decided(
@@ -260,6 +262,11 @@ def _keep_heartbeats(
                 "firmware": _printable(each.firmware),
                 "printer": _printable(each.printer),
                 "queue": each.queue,
+                "queue_in_cents": each.queue_in_cents,
+                "temperature_c": each.temperature_c,
+                "clock": each.clock,
+                "last_sale_at": _moment_said(each.last_sale_ms, each.at),
+                "uptime_s": each.uptime_s,
                 "last_seen_at": each.at,
             }
             for device_id, each in seen
@@ -305,6 +312,13 @@ def _journal_values(journal: JournalPosition, seen: Seen) -> dict[str, Any]:
         "journal_left": list(seen.journal_left),
         "journal_anew": False,
     }
+
+
+def _moment_said(said_ms: int | None, heard_at: datetime) -> datetime | None:
+    """A moment an appliance names; one that has not come yet is none (its clock is wrong)."""
+    if said_ms is None or said_ms > (heard_at + CLOCK_AHEAD_MAX).timestamp() * 1000:
+        return None
+    return datetime.fromtimestamp(said_ms / 1000, UTC)
 
 
 def _printable(text: str) -> str:

@@ -22,8 +22,10 @@ from cloud.store.tables.cards import (
 from cloud.store.tables.claims import claims
 from cloud.store.tables.columns import UtcTime, metadata
 from cloud.store.tables.devices import (
+    broker_watch,
     certificate_alarms,
     device_certificates,
+    device_presence,
     devices,
     policies,
     restores,
@@ -76,6 +78,7 @@ __all__ = [
     "audit_pending",
     "audit_records",
     "badges",
+    "broker_watch",
     "card_disputes",
     "card_refunds",
     "cash_outs",
@@ -90,6 +93,7 @@ __all__ = [
     "denied_wallets",
     "deny_lists",
     "device_certificates",
+    "device_presence",
     "devices",
     "event_versions",
     "events",

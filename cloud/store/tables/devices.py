@@ -60,6 +60,13 @@ devices = Table(
     Column("firmware", String(200)),
     Column("printer", String(200)),
     Column("queue", BigInteger),
+    # What of it was sold offline, in the currency it sold in.
+    Column("queue_in_cents", BigInteger),
+    Column("temperature_c", Integer),
+    # Who it has its time from; none: its firmware does not say.
+    Column("clock", String(8)),
+    moment("last_sale_at", nullable=True),
+    Column("uptime_s", BigInteger),
     # The restore after which it has to say its journal again, and from where: as of the backup.
     Column("resend_for", Uuid),
     Column("resend_epoch", KEY),
@@ -69,6 +76,25 @@ devices = Table(
     ForeignKeyConstraint(["event_id", "stall_id"], ["stalls.event_id", "stalls.stall_id"]),
     one_of("status", "active", "revoked", "decommissioned"),
     postgresql_with={"fillfactor": "70"},
+)
+
+# The broker's word for it, which no sale waits for: in a table of its own, so that whoever writes
+# it holds no appliance's lock (docs/decisions/0031).
+device_presence = Table(
+    "device_presence",
+    metadata,
+    Column("device_id", SLUG, ForeignKey("devices.device_id"), primary_key=True),
+    Column("is_online", Boolean, nullable=False),
+    # Since when it is so.
+    moment("since"),
+)
+
+# When a worker last listened to the broker: past half a minute nobody knows who is online.
+broker_watch = Table(
+    "broker_watch",
+    metadata,
+    Column("watch_id", Integer, primary_key=True, autoincrement=False),
+    moment("heard_at"),
 )
 
 _IS_LEAVING = (devices.c.status != "active") & devices.c.session_ended_again_at.is_(None)
