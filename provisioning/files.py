@@ -1,6 +1,7 @@
 """Files that are either the old ones or the new ones, whenever the power goes."""
 
 import os
+import pwd
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ PUBLIC: Final = 0o644
 def write_atomically(
     path: Path, content: bytes, mode: int = PUBLIC, owner: str | None = None
 ) -> None:
-    """Put `content` at `path` by fsync and rename, owned by user `owner` where one is named.
+    """Put `content` at `path` by fsync and rename, user `owner`'s where one is named.
 
     Raises OSError; the file at `path` is then the old one, untouched.
     """
@@ -26,7 +27,8 @@ def write_atomically(
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         if owner is not None:
-            shutil.chown(draft, user=owner)
+            # The group as well: mosquitto 2.1 warns of another's.
+            shutil.chown(draft, user=owner, group=pwd.getpwnam(owner).pw_gid)
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)

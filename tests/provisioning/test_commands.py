@@ -196,6 +196,7 @@ def test_a_user_that_is_not_there_is_refused(founded: Ops) -> None:
 def test_a_stale_pid_file_gets_nobody_signalled(founded: Ops) -> None:
     (founded.folder / "mq/run").mkdir(parents=True)
     (founded.folder / "mq/run/mosquitto.pid").write_text(str(os.getpid()))
+    (founded.folder / "mq/ca.pem").write_bytes((founded.ca / "chain.pem").read_bytes())
     assert "no broker runs" in founded.does("broker", "crl", "--folder", "mq")
 
 
