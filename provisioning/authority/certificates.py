@@ -25,6 +25,7 @@ ROOT_LIFETIME: Final = timedelta(days=20 * 365)
 ISSUING_LIFETIME: Final = timedelta(days=5 * 365)
 CLIENT_LIFETIME: Final = timedelta(days=90)
 SERVER_LIFETIME: Final = timedelta(days=365)
+TAKEOVER_LIFETIME: Final = timedelta(hours=1)
 CRL_LIFETIME: Final = timedelta(days=7)
 BACKDATED: Final = timedelta(hours=1)
 """Validity starts this much early: a broker whose clock lags must not lock every appliance out."""
@@ -43,6 +44,7 @@ class Kind(StrEnum):
     DEVICE = "device"
     WORKER = "worker"
     SERVER = "server"
+    TAKEOVER = "takeover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,14 @@ class Server:
     ips: tuple[IpAddress, ...] = ()
 
 
-Holder: TypeAlias = Device | Worker | Server
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """Who ends a revoked appliance's session at the broker: named like it, for an hour."""
+
+    device_id: str
+
+
+Holder: TypeAlias = Device | Worker | Server | Takeover
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,7 @@ class Revocation:
 def common_name(holder: Holder) -> str:
     """The name that mosquitto takes as user name and client id."""
     match holder:
-        case Device(device_id):
+        case Device(device_id) | Takeover(device_id):
             return device_id
         case Worker(name):
             return f"{WORKER_PREFIX}{name}"
@@ -116,6 +125,8 @@ def kind_of(holder: Holder) -> Kind:
             return Kind.WORKER
         case Server():
             return Kind.SERVER
+        case Takeover():
+            return Kind.TAKEOVER
         case _:
             assert_never(holder)
 
@@ -127,9 +138,9 @@ def refuse_name(holder: Holder) -> NameNotAllowed | None:
     """
     name = common_name(holder)
     match holder:
-        case Device() if name.startswith(WORKER_PREFIX):
+        case Device() | Takeover() if name.startswith(WORKER_PREFIX):
             return NameNotAllowed(name, f"names in {WORKER_PREFIX}* are the cloud workers'")
-        case Device() | Worker() if not is_slug(name):
+        case Device() | Worker() | Takeover() if not is_slug(name):
             return NameNotAllowed(name, "1 to 40 of a-z, 0-9 and inner hyphens")
         case Server(dns, ips) if not dns and not ips:
             return NameNotAllowed(name, "a server needs at least one DNS name or IP address")
@@ -138,7 +149,7 @@ def refuse_name(holder: Holder) -> NameNotAllowed | None:
                 if not is_dns_name(dns_name):
                     return NameNotAllowed(dns_name, "not a DNS name in lower case")
             return None
-        case Device() | Worker():
+        case Device() | Worker() | Takeover():
             return None
         case _:
             assert_never(holder)
@@ -218,13 +229,9 @@ def leaf_certificate(
     serial: int,
     now: datetime,
 ) -> x509.Certificate:
-    """A device's, worker's or server's certificate; it never outlives its issuer."""
+    """A leaf's certificate, by what its holder is; it never outlives its issuer."""
     assert refuse_name(holder) is None, "a refused name reached the signature"
-    purpose, lifetime = (
-        (ExtendedKeyUsageOID.SERVER_AUTH, SERVER_LIFETIME)
-        if isinstance(holder, Server)
-        else (ExtendedKeyUsageOID.CLIENT_AUTH, CLIENT_LIFETIME)
-    )
+    purpose, lifetime = _purpose(holder)
     draft = (
         _draft(_name(common_name(holder)), issuer.certificate.subject, key, serial)
         .not_valid_before(now - BACKDATED)
@@ -283,6 +290,18 @@ def _draft(
         .serial_number(serial)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
+
+
+def _purpose(holder: Holder) -> tuple[x509.ObjectIdentifier, timedelta]:
+    match holder:
+        case Server():
+            return ExtendedKeyUsageOID.SERVER_AUTH, SERVER_LIFETIME
+        case Device() | Worker():
+            return ExtendedKeyUsageOID.CLIENT_AUTH, CLIENT_LIFETIME
+        case Takeover():
+            return ExtendedKeyUsageOID.CLIENT_AUTH, TAKEOVER_LIFETIME
+        case _:
+            assert_never(holder)
 
 
 def _organisation() -> x509.Name:

@@ -3,10 +3,10 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +38,20 @@ ISSUING_KEY: Final = Path("issuing/key.pem")
 CHAIN: Final = Path("chain.pem")
 CRL: Final = Path("crl.pem")
 REGISTER: Final = Path("register.json")
+
+CRL_RENEWED_AFTER: Final = timedelta(days=1)
+CRL_ALARM: Final = timedelta(hours=72)
+"""With less than that left somebody has to look: since yesterday nobody renewed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What no longer counts: an appliance with all that it was ever issued, or one certificate."""
+
+    device_id: str
+    reason: Reason
+    thumbprint: str | None = None
+    """None: every certificate of the appliance's, also one that was issued and never kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +134,44 @@ class Authority:
     ) -> Register | UnknownCertificate | AlreadyRevoked:
         """Revoke every certificate with common name or serial `name`, and publish the CRL.
 
-        Should the power go between the two, the next CRL of any kind tells of the revocation.
+        Should the power go between the two, `bring_after` publishes what is missing.
         """
         with self._locked():
             register = read_register(self.folder).revoked(name, reason, now)
             if isinstance(register, Register):
-                self._store(register)
                 self._publish(register, now)
             return register
+
+    def bring_after(self, left: Sequence[Left], now: datetime) -> bool:
+        """Revoke what is to be, and publish the CRL where that, its age, its number or its date
+        ask for it: whether it did. Doing it again does nothing.
+
+        Raises OSError, and ValueError where the register is damaged.
+        """
+        with self._locked():
+            register = read_register(self.folder)
+            reasons = _reasons(register, left)
+            changed = register.without(reasons, now)
+            if changed is register and self._is_fresh(register, now):
+                return False
+            self._publish(changed, now)
+            return True
+
+    def _is_fresh(self, register: Register, now: datetime) -> bool:
+        """Whether the CRL is this register's newest, and of today.
+
+        One that was dated by a clock that has gone back since is not valid yet: a broker refuses
+        every client by it.
+        """
+        try:
+            crl = read_crl(self.folder)
+        except (FileNotFoundError, ValueError):
+            # Lost or damaged: the register has all that it takes to write another.
+            return False
+        number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        if number != register.crl_number:
+            return False
+        return crl.last_update_utc <= now < crl.last_update_utc + CRL_RENEWED_AFTER
 
     def publish_crl(self, now: datetime) -> None:
         """Write a fresh CRL, valid for 7 days, in the place of the old one."""
@@ -199,8 +243,31 @@ def found(
 
 
 def read_register(folder: Path) -> Register:
-    """Raises OSError, and msgspec.ValidationError for a register that is not ours."""
+    """Raises OSError, and msgspec.DecodeError (a ValueError) for a register that is not ours."""
     return msgspec.json.decode((folder / REGISTER).read_bytes(), type=Register)
+
+
+def read_crl(folder: Path) -> x509.CertificateRevocationList:
+    """Raises OSError, and ValueError for what is no CRL."""
+    return x509.load_pem_x509_crl((folder / CRL).read_bytes())
+
+
+def expires_at(crl: x509.CertificateRevocationList) -> datetime:
+    """From then on a broker that has this CRL refuses every client."""
+    next_update = crl.next_update_utc
+    assert next_update is not None, "every CRL of ours says when the next one comes"
+    return next_update
+
+
+def _reasons(register: Register, left: Sequence[Left]) -> dict[str, Reason]:
+    reasons: dict[str, Reason] = {}
+    for each in left:
+        if each.thumbprint is not None:
+            reasons[each.thumbprint] = each.reason
+        else:
+            issued = register.of_device(each.device_id)
+            reasons |= dict.fromkeys((entry.thumbprint for entry in issued), each.reason)
+    return reasons
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

@@ -1,6 +1,6 @@
 """Every certificate ever issued, and which of them are revoked: values and their changes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -42,6 +42,11 @@ class Entry(msgspec.Struct, frozen=True):
     revoked_at: datetime | None = None
     reason: Reason | None = None
 
+    def is_called(self, name: str) -> bool:
+        """Whether somebody who types `name` means it; one for a takeover goes by its serial
+        alone: it is over within the hour, and whose session it ends shares its name."""
+        return name == self.serial or (name == self.common_name and self.kind is not Kind.TAKEOVER)
+
 
 class Register(msgspec.Struct, frozen=True):
     """What the authority remembers between two commands."""
@@ -65,18 +70,34 @@ class Register(msgspec.Struct, frozen=True):
         self, name: str, reason: Reason, now: datetime
     ) -> "Register | UnknownCertificate | AlreadyRevoked":
         """Revoke every certificate with common name or serial `name`."""
-        named = [entry for entry in self.entries if name in {entry.common_name, entry.serial}]
+        named = [entry for entry in self.entries if entry.is_called(name)]
         if not named:
             return UnknownCertificate(name)
         if all(entry.revoked_at for entry in named):
             return AlreadyRevoked(name)
+        return self.without(dict.fromkeys((entry.thumbprint for entry in named), reason), now)
+
+    def without(self, reasons: Mapping[str, Reason], now: datetime) -> "Register":
+        """Revoke those with these thumbprints that are not yet; unknown ones are passed over.
+
+        The same register where that changes nothing.
+        """
         entries = tuple(
-            msgspec.structs.replace(entry, revoked_at=now, reason=reason)
-            if entry in named and entry.revoked_at is None
+            msgspec.structs.replace(entry, revoked_at=now, reason=reasons[entry.thumbprint])
+            if entry.revoked_at is None and entry.thumbprint in reasons
             else entry
             for entry in self.entries
         )
-        return msgspec.structs.replace(self, entries=entries)
+        changes = any(new is not old for new, old in zip(entries, self.entries, strict=True))
+        return msgspec.structs.replace(self, entries=entries) if changes else self
+
+    def of_device(self, device_id: str) -> list[Entry]:
+        """Every certificate that this appliance was ever issued."""
+        return [
+            entry
+            for entry in self.entries
+            if entry.kind is Kind.DEVICE and entry.common_name == device_id
+        ]
 
     def listed(self) -> "Register":
         """The register once the next revocation list is numbered."""

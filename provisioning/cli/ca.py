@@ -2,22 +2,27 @@
 
 import ipaddress
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from cryptography import x509
 from rich.table import Table
 
 from provisioning.authority.certificates import Constraints, IpNetwork, is_dns_name
-from provisioning.authority.folder import CRL, ISSUING_KEY, Authority, found, read_register
+from provisioning.authority.folder import (
+    CRL,
+    CRL_ALARM,
+    ISSUING_KEY,
+    Authority,
+    expires_at,
+    found,
+    read_crl,
+    read_register,
+)
 from provisioning.authority.passphrase import find_passphrase, given_passphrase
 from provisioning.authority.refusals import NameNotAllowed, NotFounded, Refusal
 from provisioning.authority.register import Entry, Reason, Register
 from provisioning.cli.speaking import granted, out, refuse, the_time
-
-CRL_ALARM: Final = timedelta(hours=72)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,23 +91,28 @@ def revoke(
 ) -> None:
     """Revoke every certificate of a name, or the one with a serial, and publish the CRL.
 
-    The broker learns of it from `broker crl`. A live session goes on until it is taken over; the
-    cloud refuses a revoked appliance's next transaction on its own.
+    For workers and servers, and for one certificate by its serial. An appliance is revoked with
+    `device revoke`, which does all of it: the cloud refuses its next transaction, and the warden
+    brings register, CRL and broker after it and ends its session.
     """
     register = open_authority(ca, passphrase_file).revoke(name, reason, the_time())
     if isinstance(register, Refusal):
         refuse(register)
     for entry in register.entries:
-        if name in {entry.common_name, entry.serial}:
+        if entry.is_called(name):
             out.print(f"Revoked {entry.common_name}, serial {entry.serial}.")
-    out.print("Now give the CRL to the broker: `railtix-ops broker crl`.")
+    out.print(
+        "A warden hands the CRL to the broker within a minute; where none runs, "
+        "`railtix-ops broker crl` does."
+    )
 
 
 @app.command("crl")
 def crl(ca: AuthorityFolder = DEFAULT_FOLDER, passphrase_file: PassphraseFile = None) -> None:
     """Publish a fresh CRL, valid for 7 days.
 
-    Run it daily, then `broker crl`: past its time the broker refuses every client.
+    The warden does so daily and at each revocation. Where none runs, run it daily, then `broker
+    crl`: past its time the broker refuses every client.
     """
     authority = open_authority(ca, passphrase_file)
     authority.publish_crl(the_time())
@@ -124,8 +134,7 @@ def show(ca: AuthorityFolder = DEFAULT_FOLDER) -> None:
             entry.common_name, entry.kind, f"{entry.not_after:%Y-%m-%d}", state, entry.serial
         )
     out.print(table)
-    next_update = x509.load_pem_x509_crl((ca / CRL).read_bytes()).next_update_utc
-    assert next_update is not None, "every CRL of ours says when the next one comes"
+    next_update = expires_at(read_crl(ca))
     left = next_update - now
     alarm = "[red]renew it now: [/]" if left < CRL_ALARM else ""
     out.print(
