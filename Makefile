@@ -13,7 +13,7 @@ DEMO_PACKAGES := mosquitto libzbar0
 TEST_PACKAGES := $(DEMO_PACKAGES) postgresql chromium strace openssl systemd
 
 # The rooms that decide: tested with every branch covered.
-PURE := protocol device/till cloud/ledger cloud/tickets
+PURE := protocol device/till device/enrolling cloud/ledger cloud/tickets
 PURE_TESTS := $(addprefix tests/,$(PURE))
 
 .PHONY: help
