@@ -11,6 +11,7 @@ from cloud.api.changes import WalletChanges
 from cloud.api.limits import Limits
 from cloud.clock import utc_clock
 from cloud.keys import KeyRing
+from cloud.operations.fleet.enrol_gate import Gate
 from cloud.operations.till.pos import Desk
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.delivery import WebhookDelivery
@@ -18,6 +19,7 @@ from cloud.payments.provider import CardProvider
 from cloud.readiness import Readiness
 from cloud.settings import LimitSettings
 from cloud.store.database import Database
+from protocol.policy import TOP_UP_URL_CHARS_MAX
 
 Clock = Callable[[], datetime]
 
@@ -37,11 +39,19 @@ class Cloud:
     """None: no top-ups here."""
     built_in: BuiltInProvider | None = None
     delivery: WebhookDelivery | None = None
+    gate: Gate | None = None
+    """Where appliances enrol and ask; None: no listener of theirs here."""
     readiness: Readiness | None = None
     """None: the database is all there is to ask."""
     writes_access_log: bool = True
     clock: Clock = utc_clock
     limits: Limits = field(default_factory=lambda: Limits(LimitSettings()))
+
+    @property
+    def top_up_url(self) -> str | None:
+        """The attendees' page, where it fits a slip's QR."""
+        url = f"{self.public_url}/"
+        return url if len(url) <= TOP_UP_URL_CHARS_MAX else None
 
 
 def cloud_of(request: Request) -> Cloud:

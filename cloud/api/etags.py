@@ -19,6 +19,15 @@ IfNoneMatch = Annotated[
     ),
 ]
 
+IfMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        max_length=200,
+        description="The `ETag` of what was read and changed: 412 where it is another by now.",
+    ),
+]
+
 ETAGGED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "headers": {
@@ -36,9 +45,27 @@ ETAGGED: Final[dict[int | str, dict[str, Any]]] = {
 def answer_once(said: BaseModel, if_none_match: str | None, cache_control: str) -> Response:
     """The answer, or 304 where `if_none_match` names this very one."""
     body = said.model_dump_json().encode()
-    etag = f'"{to_base64url(hashlib.sha256(body).digest())[:22]}"'
+    etag = _etag(body)
     headers = {"ETag": etag, "Cache-Control": cache_control}
-    named = {each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")}
+    named = _named(if_none_match or "")
     if etag in named or "*" in named:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(body, headers=headers, media_type="application/json")
+
+
+def is_met(condition: str, current: BaseModel | None) -> bool:
+    """Whether this `If-Match` names what is there; `*`: whether anything is (RFC 9110 section
+    13.1.1)."""
+    if current is None:
+        return False
+    named = _named(condition)
+    return "*" in named or _etag(current.model_dump_json().encode()) in named
+
+
+def _etag(body: bytes) -> str:
+    return f'"{to_base64url(hashlib.sha256(body).digest())[:22]}"'
+
+
+def _named(condition: str) -> set[str]:
+    """A proxy that packs the body on its way makes the tag a weak one: it is the same document."""
+    return {each.strip().removeprefix("W/") for each in condition.split(",")}

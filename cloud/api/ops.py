@@ -13,16 +13,11 @@ from cloud.api.access import Ops, OpsEverywhere
 from cloud.api.context import TheCloud
 from cloud.api.forms import Email, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.fleet.apply_event import apply_event, find_event, list_events
-from cloud.operations.fleet.event_document import EventDocument, OfflineDocument
-from cloud.operations.fleet.issue_badge import issue_badge
-from cloud.operations.fleet.offline_terms import read_offline_terms
+from cloud.operations.fleet.read_devices import Device, Problem
 from cloud.operations.fleet.register_device import (
-    Device,
     Place,
     Within,
     find_device,
-    list_devices,
     move_device,
     newest_policy,
     register_device,
@@ -31,29 +26,14 @@ from cloud.operations.fleet.register_device import (
 from cloud.operations.fleet.release_device import release_device
 from cloud.operations.people.sign_in_attendee import invite
 from cloud.operations.refusals import Refusal
-from protocol.ids import DeviceId, EventId, StaffId, StallId
-from protocol.offline_loss import OfflineLoss
-from protocol.policy import TOP_UP_URL_CHARS_MAX, Policy, find, open_policy
+from protocol.ids import DeviceId, EventId, StallId
+from protocol.policy import Policy, find, open_policy
 
 router = APIRouter(prefix="/v1/ops", tags=["ops"])
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class EventApplied(BaseModel):
-    event_id: str
-    is_new: bool
-    has_changed: bool
-    policies: dict[str, int]
-    """The new policy version of each appliance that gets one."""
-
-
-class EventName(BaseModel):
-    event_id: str
-    name: str
-    currency: str
 
 
 class PlaceBody(_Body):
@@ -81,11 +61,6 @@ class ReleaseBody(_Body):
     ]
 
 
-class BadgeBody(_Body):
-    pin: Annotated[str, Field(max_length=16)] | None = None
-    """4 to 8 digits; left out: one is drawn and shown once."""
-
-
 class AttendeeBody(_Body):
     email: Email | None = None
 
@@ -106,38 +81,27 @@ class DeviceView(BaseModel):
     quarantined_at: datetime | None
     quarantine_cause: Annotated[str | None, Field(examples=[None, "journal_forked"])]
     """What it said of its journal that no honest appliance can say."""
+    retired_reason: str | None
+    replaced_by: str | None
+    online: bool | None
+    """By the broker's word or a heartbeat just now; null: nobody knows."""
+    online_at: datetime | None
+    """Since when it is connected, or is not, as the broker said."""
+    last_sale_at: datetime | None
+    queue_in_cents: int | None
+    """What of the queue was sold offline."""
+    temperature_c: int | None
+    clock: Annotated[str | None, Field(examples=["cloud", "network", "unset"])]
+    """Who it has its time from."""
+    uptime_s: int | None
+    certificate_expires_at: datetime | None
+    """Of the certificate it uses."""
+    problems: list[Problem]
+    """What somebody should see to, the gravest first."""
 
     @classmethod
     def of(cls, device: Device) -> "DeviceView":
         return cls.model_validate(device, from_attributes=True)
-
-
-class OfflineLossView(BaseModel):
-    """The most that may be handed over and not paid while the appliances are cut off."""
-
-    appliances: int
-    sale_in_cents: int
-    wallet_at_one_in_cents: int
-    """One wallet at one appliance."""
-    wallet_in_cents: int
-    """One wallet whose QR is copied to every appliance at once."""
-    appliance_in_cents: int
-    """One appliance; also what is lost with it when it is stolen."""
-    event_in_cents: int
-
-    @classmethod
-    def of(cls, loss: OfflineLoss) -> "OfflineLossView":
-        return cls.model_validate(loss, from_attributes=True)
-
-
-class OfflineView(BaseModel):
-    event_id: str
-    currency: str
-    rules: OfflineDocument
-    loss: OfflineLossView
-    """With the appliances that stand there now."""
-    loss_if_allowed: OfflineLossView
-    """The same rules, if they were switched on."""
 
 
 class PolicyView(BaseModel):
@@ -148,16 +112,6 @@ class PolicyView(BaseModel):
     jws: str
     content: dict[str, object]
     """What the signed text says."""
-
-
-class BadgeView(BaseModel):
-    staff_id: str
-    event_id: str
-    badge_id: str
-    badge: str
-    """What the badge's QR says (JWS)."""
-    pin: str | None
-    """Shown this once, where it was drawn here."""
 
 
 class InvitationView(BaseModel):
@@ -173,96 +127,6 @@ class PolicyKey(BaseModel):
     """SubjectPublicKeyInfo, DER, base64url: what an appliance checks its policies with."""
 
 
-@router.put("/events/{event_id}", responses=answers(401, 403, 409, 422))
-def put_event(
-    event_id: SlugInPath, body: EventDocument, holder: Ops, cloud: TheCloud
-) -> EventApplied:
-    """Make the event what the document says: stalls, price lists, limits, staff. Applying it
-    twice changes nothing; every appliance there gets a new signed policy."""
-    applied = apply_event(
-        cloud.database,
-        cloud.keys,
-        EventId(event_id),
-        body,
-        actor=holder.subject,
-        now=cloud.clock(),
-        top_up_url=_top_up_url(cloud.public_url),
-    )
-    if isinstance(applied, Refusal):
-        raise ProblemError(applied)
-    policies = {str(device_id): version for device_id, version in applied.policies.items()}
-    return EventApplied(
-        event_id=event_id,
-        is_new=applied.is_new,
-        has_changed=applied.has_changed,
-        policies=policies,
-    )
-
-
-@router.get("/events", responses=answers(401, 403))
-def get_events(holder: Ops, cloud: TheCloud) -> list[EventName]:
-    """Every event of one's own, by name."""
-    within = _events_of(holder)
-    return [
-        EventName(event_id=event_id, name=document.name, currency=document.currency)
-        for event_id, document in list_events(cloud.database)
-        if within is None or event_id in within
-    ]
-
-
-@router.get("/events/{event_id}", responses=answers(401, 403, 404))
-def get_event(event_id: SlugInPath, _: Ops, cloud: TheCloud) -> EventDocument:
-    """The event as the document that would make it so."""
-    document = find_event(cloud.database, EventId(event_id))
-    if isinstance(document, Refusal):
-        raise ProblemError(document)
-    return document
-
-
-@router.get("/events/{event_id}/offline", responses=answers(401, 403, 404))
-def get_offline(event_id: SlugInPath, _: Ops, cloud: TheCloud) -> OfflineView:
-    """What tills may decide alone, and what that may cost at worst: look before switching it on."""
-    terms = read_offline_terms(cloud.database, EventId(event_id))
-    if isinstance(terms, Refusal):
-        raise ProblemError(terms)
-    return OfflineView(
-        event_id=terms.event_id,
-        currency=terms.currency,
-        rules=OfflineDocument.model_validate(msgspec.to_builtins(terms.rules)),
-        loss=OfflineLossView.of(terms.loss),
-        loss_if_allowed=OfflineLossView.of(terms.loss_if_allowed),
-    )
-
-
-@router.post(
-    "/events/{event_id}/staff/{staff_id}/badge",
-    status_code=HTTPStatus.CREATED,
-    responses=answers(401, 403, 404, 409, 422),
-)
-def post_badge(
-    event_id: SlugInPath, staff_id: SlugInPath, body: BadgeBody, holder: Ops, cloud: TheCloud
-) -> BadgeView:
-    """A new badge and PIN; the badge they had no longer signs in."""
-    badge = issue_badge(
-        cloud.database,
-        cloud.keys,
-        EventId(event_id),
-        StaffId(staff_id),
-        body.pin,
-        actor=holder.subject,
-        now=cloud.clock(),
-    )
-    if isinstance(badge, Refusal):
-        raise ProblemError(badge)
-    return BadgeView(
-        staff_id=staff_id,
-        event_id=event_id,
-        badge_id=badge.badge_id,
-        badge=badge.jws,
-        pin=badge.pin,
-    )
-
-
 @router.post("/devices", status_code=HTTPStatus.CREATED, responses=answers(401, 403, 404, 409, 422))
 def post_device(body: DeviceBody, holder: Ops, cloud: TheCloud) -> DeviceView:
     """Enter an appliance and its certificate; a known one gets the certificate besides."""
@@ -274,23 +138,17 @@ def post_device(body: DeviceBody, holder: Ops, cloud: TheCloud) -> DeviceView:
         None if body.place is None else body.place.place(),
         actor=holder.subject,
         now=cloud.clock(),
-        top_up_url=_top_up_url(cloud.public_url),
+        top_up_url=cloud.top_up_url,
         within=_events_of(holder),
     )
     return _device(device)
 
 
-@router.get("/devices", responses=answers(401, 403))
-def get_devices(holder: Ops, cloud: TheCloud) -> list[DeviceView]:
-    """Every appliance at one's events: where it stands, what it has acknowledged, when it was
-    last heard."""
-    return [DeviceView.of(each) for each in list_devices(cloud.database, _events_of(holder))]
-
-
 @router.get("/devices/{device_id}", responses=answers(401, 403, 404))
 def get_device(device_id: SlugInPath, holder: Ops, cloud: TheCloud) -> DeviceView:
     """One appliance, as in the list of all."""
-    return _device(find_device(cloud.database, DeviceId(device_id), _events_of(holder)))
+    device = find_device(cloud.database, DeviceId(device_id), cloud.clock(), _events_of(holder))
+    return _device(device)
 
 
 @router.post("/devices/{device_id}/move", responses=answers(401, 403, 404, 409, 422))
@@ -303,7 +161,7 @@ def post_move(device_id: SlugInPath, body: PlaceBody, holder: Ops, cloud: TheClo
         body.place(),
         actor=holder.subject,
         now=cloud.clock(),
-        top_up_url=_top_up_url(cloud.public_url),
+        top_up_url=cloud.top_up_url,
         within=_events_of(holder),
     )
     return _device(device)
@@ -380,12 +238,6 @@ def post_attendee(body: AttendeeBody, holder: OpsEverywhere, cloud: TheCloud) ->
         sign_in_link=f"{cloud.public_url}/#sign-in={invitation.link_token}",
         expires_at=invitation.expires_at,
     )
-
-
-def _top_up_url(public_url: str) -> str | None:
-    """The attendee's page, where it fits a slip's QR."""
-    url = f"{public_url}/"
-    return url if len(url) <= TOP_UP_URL_CHARS_MAX else None
 
 
 def _events_of(holder: Holder) -> Within:

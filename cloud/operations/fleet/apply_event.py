@@ -1,31 +1,26 @@
 """An event as one document: applied whole, compared with what is there, in one transaction."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 from uuid_utils.compat import uuid7
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.event_document import (
-    EventDocument,
-    OfflineDocument,
-    ProductDocument,
-    RefundDocument,
-    StaffDocument,
-    StallDocument,
-    TicketTypeDocument,
-    TopUpDocument,
-)
+from cloud.operations.fleet.event_document import EventDocument
 from cloud.operations.fleet.issue_policy import assigned_devices, issue_policies
+from cloud.operations.fleet.keep_version import Edit, keep_version, keep_what_stands, newest_version
+from cloud.operations.fleet.read_event import read_event
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_or_update
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
-from cloud.store.locks import lock_devices
+from cloud.store.locks import lock_devices, lock_event
 from cloud.store.tables import (
+    claims,
     devices,
     events,
     order_lines,
@@ -38,10 +33,15 @@ from cloud.store.tables import (
 from protocol.ids import DeviceId, EventId
 from protocol.policy import OfflineRules
 
+Expected = Callable[[EventDocument | None], bool]
+"""Whether the event still is what an edit was made from; None: it is not there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
     event_id: EventId
+    version: int
+    """The newest: the one that was made, or, where nothing changed, the one that stands."""
     is_new: bool
     has_changed: bool
     policies: dict[DeviceId, int] = field(default_factory=dict[DeviceId, int])
@@ -53,102 +53,125 @@ def apply_event(
     keys: KeyRing,
     event_id: EventId,
     document: EventDocument,
+    edit: Edit,
     *,
-    actor: str,
-    now: datetime,
     top_up_url: str | None = None,
+    is_expected: Expected | None = None,
 ) -> Applied | Refusal:
     """Make the event what the document says; applying it twice changes nothing."""
-    document = document.in_order()
     with database.transaction() as connection:
-        lock_devices(connection, assigned_devices(connection, event_id))
-        # Two people applying at once: the second waits, and then sees what the first made.
-        connection.execute(select(events).where(events.c.event_id == event_id).with_for_update())
-        current = read_event(connection, event_id)
-        if current == document:
-            return Applied(event_id, is_new=False, has_changed=False)
-        refusal = _refuse(connection, event_id, current, document)
+        current = lock_and_read(connection, event_id)
+        refusal = refuse_changed(connection, event_id, current, is_expected)
         if refusal is not None:
             return refusal
-
-        _store_event(connection, event_id, document, now)
-        _store_stalls(connection, event_id, document)
-        _store_ticket_types(connection, event_id, document)
-        _store_staff(connection, event_id, document, now)
-        issued = issue_policies(connection, keys, event_id, now, top_up_url=top_up_url)
-        deed = AuditRow(
-            at=now,
-            actor=actor,
-            action="event_applied",
-            outcome="done",
-            subject=event_id,
-            event_id=event_id,
-            detail={"policies": dict(issued)},
+        applied = make_so(
+            connection,
+            keys,
+            event_id,
+            current=current,
+            document=document,
+            edit=edit,
+            top_up_url=top_up_url,
         )
-        write_audit_records(connection, [deed])
-    keys.wallet_for(event_id)
-    return Applied(event_id, is_new=current is None, has_changed=True, policies=issued)
+    if isinstance(applied, Applied):
+        keys.wallet_for(event_id)
+    return applied
 
 
-def find_event(database: Database, event_id: EventId) -> EventDocument | Refusal:
-    with database.reading() as connection:
-        document = read_event(connection, event_id)
-    if document is None:
-        return Refusal(
-            Code.EVENT_UNKNOWN,
-            f"There is no event {event_id!r}.",
-            "Apply one, or look at the list of events.",
-        )
-    return document
+def lock_and_read(connection: Connection, event_id: EventId) -> EventDocument | None:
+    """Two people who apply at once: the second waits, and then sees what the first made."""
+    lock_event(connection, event_id)
+    lock_devices(connection, assigned_devices(connection, event_id))
+    connection.execute(select(events).where(events.c.event_id == event_id).with_for_update())
+    return read_event(connection, event_id)
 
 
-def list_events(database: Database) -> list[tuple[EventId, EventDocument]]:
-    with database.reading() as connection:
-        names = connection.execute(select(events.c.event_id).order_by(events.c.event_id)).scalars()
-        found = [(EventId(name), read_event(connection, EventId(name))) for name in names.all()]
-    return [(name, document) for name, document in found if document is not None]
-
-
-def read_event(connection: Connection, event_id: EventId) -> EventDocument | None:
-    """The event as the document (in order) that would make it so."""
-    event = connection.execute(select(events).where(events.c.event_id == event_id)).one_or_none()
-    if event is None:
+def refuse_changed(
+    connection: Connection,
+    event_id: EventId,
+    current: EventDocument | None,
+    is_expected: Expected | None,
+) -> Refusal | None:
+    """Whoever edits what somebody else has changed meanwhile would undo that unseen."""
+    if is_expected is None or is_expected(current):
         return None
-    return EventDocument(
-        name=event.name,
-        currency=event.currency,
-        locale=event.locale,
-        timezone=event.timezone,
-        sale_max_in_cents=event.sale_max_in_cents,
-        reply_timeout_ms=event.reply_timeout_ms,
-        staff_session_s=event.staff_session_s,
-        starts_at=event.starts_at,
-        ends_at=event.ends_at,
-        offline=OfflineDocument.model_validate(event.offline_rules or {}),
-        top_up=TopUpDocument(
-            min_in_cents=event.top_up_min_in_cents, max_in_cents=event.top_up_max_in_cents
-        ),
-        refunds=RefundDocument(
-            window_s=event.refund_window_s,
-            staff_limit_in_cents=event.refund_staff_limit_in_cents,
-            deadline=event.refund_deadline,
-        ),
-        cash_out=event.cash_out,
-        adjustment_limit_in_cents=event.adjustment_limit_in_cents,
-        ticket_types=_read_ticket_types(connection, event_id),
-        stalls=_read_stalls(connection, event_id),
-        staff=_read_staff(connection, event_id),
-    ).in_order()
+    if current is None:
+        return Refusal(
+            Code.EVENT_CHANGED, f"There is no event {event_id!r} any more.", "Read it again."
+        )
+    newest = newest_version(connection, event_id)
+    if newest is None:
+        told = f"{event_id} is another than the one that was read."
+    else:
+        told = (
+            f"{event_id} is at version {newest.version} by now, applied by "
+            f"{newest.applied_by or 'nobody known'} at {newest.applied_at:%Y-%m-%d %H:%M:%S} UTC."
+        )
+    return Refusal(Code.EVENT_CHANGED, told, "Read it again, and make the change anew.")
+
+
+def make_so(
+    connection: Connection,
+    keys: KeyRing,
+    event_id: EventId,
+    *,
+    current: EventDocument | None,
+    document: EventDocument,
+    edit: Edit,
+    top_up_url: str | None,
+) -> Applied | Refusal:
+    """Within a transaction that holds the event (`lock_and_read`): store it, keep it as the next
+    version, and give each appliance there a policy made from it."""
+    document = document.in_order()
+    if current == document:
+        newest = newest_version(connection, event_id)
+        version = 0 if newest is None else newest.version
+        return Applied(event_id, version, is_new=False, has_changed=False)
+    refusal = None if current is None else _refuse(connection, event_id, current, document, edit)
+    if refusal is not None:
+        return refusal
+
+    if current is not None:
+        keep_what_stands(connection, event_id, current, edit.now)
+    _store_event(connection, event_id, document, edit.now)
+    _store_stalls(connection, event_id, document)
+    _store_ticket_types(connection, event_id, document)
+    _store_staff(connection, event_id, document, edit.now)
+    version = keep_version(connection, event_id, document, edit)
+    issued = issue_policies(connection, keys, event_id, edit.now, top_up_url=top_up_url)
+    _record(connection, event_id, version, issued, edit)
+    return Applied(event_id, version, is_new=current is None, has_changed=True, policies=issued)
+
+
+def _record(
+    connection: Connection,
+    event_id: EventId,
+    version: int,
+    issued: dict[DeviceId, int],
+    edit: Edit,
+) -> None:
+    detail: dict[str, Any] = {"version": version, "policies": dict(issued)}
+    if edit.rolled_back_to is not None:
+        detail |= {"to": edit.rolled_back_to, "reason": edit.reason}
+    deed = AuditRow(
+        at=edit.now,
+        actor=edit.actor,
+        action="event_applied" if edit.rolled_back_to is None else "event_rolled_back",
+        outcome="done",
+        subject=event_id,
+        event_id=event_id,
+        detail=detail,
+    )
+    write_audit_records(connection, [deed])
 
 
 def _refuse(
     connection: Connection,
     event_id: EventId,
-    current: EventDocument | None,
+    current: EventDocument,
     document: EventDocument,
+    edit: Edit,
 ) -> Refusal | None:
-    if current is None:
-        return None
     if current.currency != document.currency:
         return Refusal(
             Code.CURRENCY_FIXED,
@@ -159,17 +182,53 @@ def _refuse(
     if refusal is not None:
         return refusal
     gone = {stall.id for stall in current.stalls} - {stall.id for stall in document.stalls}
-    in_use = connection.execute(
+    return _refuse_stalls(connection, event_id, gone, edit.now) if gone else None
+
+
+def _refuse_stalls(
+    connection: Connection, event_id: EventId, gone: set[str], now: datetime
+) -> Refusal | None:
+    """A stall stays while an appliance stands there, or one is about to be enrolled for it."""
+    # Locked: no appliance is moved there while it goes.
+    connection.execute(
+        select(stalls.c.stall_id)
+        .where(stalls.c.event_id == event_id, stalls.c.stall_id.in_(gone))
+        .order_by(stalls.c.stall_id)
+        .with_for_update()
+    )
+    standing = connection.execute(
         select(devices.c.device_id, devices.c.stall_id)
-        .where(devices.c.event_id == event_id, devices.c.stall_id.in_(gone))
+        .where(
+            devices.c.event_id == event_id,
+            devices.c.stall_id.in_(gone),
+            devices.c.status == "active",
+        )
         .order_by(devices.c.device_id)
     ).all()
-    if in_use:
-        held = ", ".join(f"{row.device_id} at {row.stall_id}" for row in in_use)
+    if standing:
+        held = ", ".join(f"{row.device_id} at {row.stall_id}" for row in standing)
         return Refusal(
             Code.STALL_IN_USE,
             f"Appliances stand at stalls that the document leaves out: {held}.",
             "Move them to another stall first.",
+        )
+    claimed = connection.execute(
+        select(claims.c.device_id, claims.c.stall_id)
+        .where(
+            claims.c.event_id == event_id,
+            claims.c.stall_id.in_(gone),
+            claims.c.withdrawn_at.is_(None),
+            claims.c.used_at.is_(None),
+            claims.c.expires_at > now,
+        )
+        .order_by(claims.c.device_id)
+    ).all()
+    if claimed:
+        held = ", ".join(f"{row.device_id} at {row.stall_id}" for row in claimed)
+        return Refusal(
+            Code.STALL_IN_USE,
+            f"Claims wait for appliances at stalls that the document leaves out: {held}.",
+            "Withdraw the claims first, or wait until they have expired.",
         )
     return None
 
@@ -223,6 +282,12 @@ def _store_event(
 def _store_stalls(connection: Connection, event_id: EventId, document: EventDocument) -> None:
     connection.execute(delete(products).where(products.c.event_id == event_id))
     kept = [stall.id for stall in document.stalls]
+    # Those that are no longer in use stood there last; the audit log says so.
+    connection.execute(
+        update(devices)
+        .where(devices.c.event_id == event_id, devices.c.stall_id.not_in(kept))
+        .values(stall_id=None)
+    )
     connection.execute(
         delete(stalls).where(stalls.c.event_id == event_id, stalls.c.stall_id.not_in(kept))
     )
@@ -276,68 +341,3 @@ def _store_staff(
                     is_supervisor=member.is_supervisor,
                 )
             )
-
-
-def _read_ticket_types(connection: Connection, event_id: EventId) -> tuple[TicketTypeDocument, ...]:
-    rows = connection.execute(
-        select(ticket_types)
-        .where(ticket_types.c.event_id == event_id)
-        .order_by(ticket_types.c.ticket_type_id)
-    )
-    return tuple(
-        TicketTypeDocument(
-            id=row.ticket_type_id,
-            name=row.name,
-            price_in_cents=row.price_in_cents,
-            stock=row.stock,
-            per_order_max=row.per_order_max,
-            on_sale_from=row.on_sale_from,
-            on_sale_until=row.on_sale_until,
-        )
-        for row in rows
-    )
-
-
-def _read_stalls(connection: Connection, event_id: EventId) -> tuple[StallDocument, ...]:
-    price_lists: dict[str, list[ProductDocument]] = {}
-    for row in connection.execute(
-        select(products).where(products.c.event_id == event_id).order_by(products.c.number)
-    ):
-        product = ProductDocument(
-            number=row.number, name=row.name, price_in_cents=row.price_in_cents
-        )
-        price_lists.setdefault(row.stall_id, []).append(product)
-    rows = connection.execute(
-        select(stalls).where(stalls.c.event_id == event_id).order_by(stalls.c.stall_id)
-    )
-    return tuple(
-        StallDocument(
-            id=row.stall_id, name=row.name, products=tuple(price_lists.get(row.stall_id, ()))
-        )
-        for row in rows
-    )
-
-
-def _read_staff(connection: Connection, event_id: EventId) -> tuple[StaffDocument, ...]:
-    places: dict[str, list[str | None]] = {}
-    members: dict[str, tuple[str, str, bool]] = {}
-    for row in connection.execute(
-        select(staff, staff_assignments.c.stall_id, staff_assignments.c.is_supervisor)
-        .join(staff_assignments, staff_assignments.c.staff_id == staff.c.staff_id)
-        .where(staff_assignments.c.event_id == event_id)
-        .order_by(staff.c.staff_id, staff_assignments.c.stall_id)
-    ):
-        members[row.staff_id] = (row.name, row.initials, row.is_supervisor)
-        places.setdefault(row.staff_id, []).append(row.stall_id)
-    return tuple(
-        StaffDocument(
-            id=staff_id,
-            name=name,
-            initials=initials,
-            stalls=None
-            if None in places[staff_id]
-            else tuple(place for place in places[staff_id] if place is not None),
-            is_supervisor=is_supervisor,
-        )
-        for staff_id, (name, initials, is_supervisor) in members.items()
-    )

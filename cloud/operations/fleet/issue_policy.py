@@ -4,10 +4,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from cloud.keys import KeyRing
-from cloud.store.tables import devices, events, policies, products, stalls
+from cloud.store.tables import devices, event_versions, events, policies, products, stalls
 from protocol.encoding import from_base64url
 from protocol.ids import DeviceId, EventId
 from protocol.policy import OfflineRules, Policy, Product, sign_policy
@@ -45,7 +45,11 @@ def assigned_devices(connection: Connection, event_id: EventId) -> list[DeviceId
     """The appliances at this event's stalls that are not revoked."""
     found = (
         select(devices.c.device_id)
-        .where(devices.c.event_id == event_id, devices.c.status == "active")
+        .where(
+            devices.c.event_id == event_id,
+            devices.c.stall_id.is_not(None),
+            devices.c.status == "active",
+        )
         .order_by(devices.c.device_id)
     )
     return [DeviceId(device_id) for device_id in connection.execute(found).scalars()]
@@ -82,11 +86,18 @@ def issue_policy(
             device_id=device_id,
             version=policy.version,
             jws=sign_policy(policy, keys.policy.private, keys.policy.kid),
+            event_version=_event_version(connection, device.event_id),
             issued_at=now,
-            expires_at=_expires_at(place.ends_at, now),
+            expires_at=expires_at(place.ends_at, now),
         )
     )
     return policy.version
+
+
+def _event_version(connection: Connection, event_id: EventId) -> int | None:
+    """Which of the event's versions it is made from; None where none was kept."""
+    newest = select(func.max(event_versions.c.version)).where(event_versions.c.event_id == event_id)
+    return connection.execute(newest).scalar_one()
 
 
 def _policy(
@@ -107,7 +118,7 @@ def _policy(
         version=device.policy_version,
         device_id=device.device_id,
         issued_at_ms=_ms(now),
-        expires_at_ms=_ms(_expires_at(place.ends_at, now)),
+        expires_at_ms=_ms(expires_at(place.ends_at, now)),
         event_id=place.event_id,
         event_name=place.name,
         stall_id=device.stall_id,
@@ -139,11 +150,17 @@ def _top_up_url_before(connection: Connection, device_id: DeviceId) -> str | Non
     return None if payload is None else _SAID.decode(payload).top_up_url
 
 
-def _expires_at(event_ends_at: datetime | None, now: datetime) -> datetime:
-    """Past the event's end by two days, so that no till goes dumb while the last guests pay."""
+def expires_at(
+    event_ends_at: datetime | None, now: datetime, *, after_the_end: bool = True
+) -> datetime:
+    """Past the event's end by two days, so that no till goes dumb while the last guests pay.
+
+    `after_the_end`: whoever issues one later still means it to count, for two days more.
+    """
     if event_ends_at is None:
         return now + VALID
-    return max(event_ends_at + AFTER_THE_EVENT, now + AFTER_THE_EVENT)
+    ends_at = event_ends_at + AFTER_THE_EVENT
+    return max(ends_at, now + AFTER_THE_EVENT) if after_the_end else ends_at
 
 
 def _ms(at: datetime) -> int:

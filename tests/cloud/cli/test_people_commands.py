@@ -9,6 +9,7 @@ from cloud.access.roles import Role
 from cloud.keys import KeyRing
 from cloud.operations.fleet.apply_event import apply_event
 from cloud.operations.fleet.event_document import EventDocument
+from cloud.operations.fleet.keep_version import Edit
 from cloud.operations.people.access_tokens import find_holder
 from cloud.store.database import Database, migrate
 from protocol.ids import EventId, StallId
@@ -25,7 +26,7 @@ def state(tmp_path: Path) -> Path:
         {"name": "Fair", "currency": "EUR", "stalls": [{"id": "bar", "name": "Bar"}]}
     )
     keys = KeyRing(tmp_path / "keys")
-    apply_event(database, keys, EventId("fair"), document, actor="system:test", now=START)
+    apply_event(database, keys, EventId("fair"), document, Edit("system:test", START))
     database.close()
     return tmp_path
 

@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from cloud.operations.fleet.apply_event import Applied, apply_event, find_event
+from cloud.operations.fleet.apply_event import Applied, apply_event
+from cloud.operations.fleet.keep_version import Edit
+from cloud.operations.fleet.read_event import find_event
 from cloud.operations.orders.checkout import PlacedOrder
 from cloud.operations.refusals import Code, Refusal
 from cloud.payments.built_in import DECLINED_CARD
@@ -92,7 +94,7 @@ def test_applying_the_event_and_ordering_wait_for_each_other_in_no_circle(
         if number % 2:
             changed = document.model_copy(update={"name": f"Fair {number}"})
             applied = apply_event(
-                floor.database, floor.keys, EVENT, changed, actor="ops:ana", now=floor.now()
+                floor.database, floor.keys, EVENT, changed, Edit("ops:ana", floor.now())
             )
             assert isinstance(applied, Applied), applied
         else:
