@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, select, update
 
 from cloud.keys import KeyRing
 from cloud.operations.fleet.issue_policy import issue_policy
+from cloud.operations.fleet.read_devices import Device, read_device
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_if_new
 from cloud.store.database import Database
@@ -40,27 +41,6 @@ class Certificate:
     spki: str
     not_before: datetime
     not_after: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """An appliance as the people who run the event see it."""
-
-    device_id: DeviceId
-    status: str
-    event_id: EventId | None
-    stall_id: StallId | None
-    policy_version: int
-    policy_acked: int
-    queue: int | None
-    """Messages that wait for a signed answer, by its newest heartbeat."""
-    firmware: str | None
-    printer: str | None
-    last_seen_at: datetime | None
-    revoked_at: datetime | None
-    quarantined_at: datetime | None
-    quarantine_cause: str | None
-    """What it said of its journal that no honest appliance can say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +106,7 @@ def register_device(
             event_id=None if place is None else place.event_id,
         )
         write_audit_records(connection, [deed])
-        return read_device(connection, device_id)
+        return read_device(connection, device_id, now)
 
 
 def move_device(
@@ -164,7 +144,7 @@ def move_device(
             event_id=place.event_id,
         )
         write_audit_records(connection, [deed])
-        return read_device(connection, device_id)
+        return read_device(connection, device_id, now)
 
 
 def revoke_device(
@@ -210,20 +190,15 @@ def revoke_device(
             detail={"reason": reason, "put_on_the_review_list": reviewed},
         )
         write_audit_records(connection, [deed])
-        return read_device(connection, device_id)
+        return read_device(connection, device_id, now)
 
 
-def list_devices(database: Database, within: Within = None) -> list[Device]:
-    wanted = select(devices).order_by(devices.c.device_id)
-    if within is not None:
-        wanted = wanted.where(devices.c.event_id.in_(within))
+def find_device(
+    database: Database, device_id: DeviceId, now: datetime, within: Within = None
+) -> Device | Refusal:
     with database.reading() as connection:
-        return [_device(row) for row in connection.execute(wanted)]
-
-
-def find_device(database: Database, device_id: DeviceId, within: Within = None) -> Device | Refusal:
-    with database.reading() as connection:
-        return refuse_outside(connection, device_id, within) or read_device(connection, device_id)
+        refusal = refuse_outside(connection, device_id, within)
+        return refusal or read_device(connection, device_id, now)
 
 
 def newest_policy(
@@ -372,30 +347,6 @@ def _end_sessions(connection: Connection, device_id: DeviceId, now: datetime) ->
         update(staff_sessions)
         .where(staff_sessions.c.device_id == device_id, staff_sessions.c.ended_at.is_(None))
         .values(ended_at=now)
-    )
-
-
-def read_device(connection: Connection, device_id: DeviceId) -> Device:
-    found = select(devices).where(devices.c.device_id == device_id)
-    return _device(connection.execute(found).one())
-
-
-def _device(row: Row[Any]) -> Device:
-    is_quarantined = row.status == "active" and row.quarantined_at is not None
-    return Device(
-        row.device_id,
-        "quarantined" if is_quarantined else row.status,
-        row.event_id,
-        row.stall_id,
-        row.policy_version,
-        row.policy_acked,
-        row.queue,
-        row.firmware,
-        row.printer,
-        row.last_seen_at,
-        row.revoked_at,
-        row.quarantined_at,
-        row.quarantine_cause,
     )
 
 

@@ -4,7 +4,8 @@ from datetime import datetime
 
 from sqlalchemy import select, update
 
-from cloud.operations.fleet.register_device import Device, Within, read_device, refuse_outside
+from cloud.operations.fleet.read_devices import Device, read_device
+from cloud.operations.fleet.register_device import Within, refuse_outside
 from cloud.operations.refusals import Code, Refusal
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
@@ -71,4 +72,4 @@ def release_device(
             },
         )
         write_audit_records(connection, [deed])
-        return read_device(connection, device_id)
+        return read_device(connection, device_id, now)

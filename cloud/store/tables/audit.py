@@ -1,9 +1,12 @@
 """The audit log: records, and the Merkle tree that proves them."""
 
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
     Column,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     PrimaryKeyConstraint,
@@ -11,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    text,
 )
 
 from cloud.store.tables.columns import HASH, JSON_VALUE, SLUG, metadata, moment, one_of
@@ -31,6 +35,19 @@ audit_records = Table(
     Column("subject", String(200)),
     Column("request_hash", HASH),
     Column("detail", JSON_VALUE),
+)
+
+# What somebody did to an appliance: not what it asked for itself, of which there is no end. So no
+# sale's record is in this index.
+IS_DEED: Final = text(
+    "device_id IS NOT NULL AND (request_hash IS NULL OR action = 'device_quarantined')"
+)
+Index(
+    "ix_audit_records_deeds",
+    audit_records.c.device_id,
+    audit_records.c.id,
+    sqlite_where=IS_DEED,
+    postgresql_where=IS_DEED,
 )
 
 # What was written and is not in the tree yet: a row a commit, taken away as the tree takes it in.

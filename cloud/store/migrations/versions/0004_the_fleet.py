@@ -147,3 +147,14 @@ def _health() -> None:
         sa.Column("heard_at", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("watch_id", name=op.f("pk_broker_watch")),
     )
+    is_deed = sa.text(
+        "device_id IS NOT NULL AND (request_hash IS NULL OR action = 'device_quarantined')"
+    )
+    op.create_index(
+        "ix_audit_records_deeds",
+        "audit_records",
+        ["device_id", "id"],
+        unique=False,
+        sqlite_where=is_deed,
+        postgresql_where=is_deed,
+    )
