@@ -20,8 +20,11 @@ from cloud.operations.till.badge_and_pin import (
     find_holder,
     forget_failures,
     is_fresh,
+    judge_choice,
     keep_answer,
     knows_pin,
+    note_lock_out,
+    unseal,
 )
 from cloud.operations.till.opening import Opened
 from cloud.store.approvals import read_refund_terms, read_under_review
@@ -68,9 +71,14 @@ def approve(database: Database, keys: KeyRing, opened: Opened, request: Approve)
             return keep(connection, Declined(refusal))
         holder = facts.holder
         assert holder is not None, "judged"
-        count_failure(connection, request.device, badge, holder.failures + 1, now)
+        if holder.pin_hash is None:
+            # A PIN is chosen by signing in with it, never over somebody else's refund.
+            unset = judge_choice(holder, now) or Reason.PIN_NOT_SET
+            return keep(connection, Declined(unset))
+        failures = holder.failures + 1
+        count_failure(connection, request.device, badge, failures, now)
 
-    is_right = knows_pin(keys, request, holder)
+    is_right = knows_pin(unseal(keys, request), holder)
 
     with database.transaction() as connection:
         lock_devices(connection, [request.device])
@@ -78,9 +86,12 @@ def approve(database: Database, keys: KeyRing, opened: Opened, request: Approve)
         if answered is not None:
             return answered
         if not is_right:
+            note_lock_out(connection, opened, request, badge, failures)
             return keep(connection, Declined(Reason.PIN_WRONG))
         facts = _gather(connection, opened, request, badge)
         refusal = _judge(facts, badge, request, now, counted=True)
+        if facts.holder is not None and facts.holder.pin_hash != holder.pin_hash:
+            refusal = refusal or Reason.PIN_WRONG
         if refusal is not None:
             return keep(connection, Declined(refusal))
         assert isinstance(facts.session, StaffSession), "judged"

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, insert, or_, select
 
-from cloud.access.pins import is_pin
+from cloud.access.pins import is_pin, refuse_pin
 from cloud.keys import KeyRing
 from cloud.ledger.facts import KeyState
 from cloud.ledger.lockout import locked_until
@@ -16,6 +16,7 @@ from cloud.store.tables import badges, outcomes, sign_in_failures, staff, staff_
 from protocol.ids import DeviceId
 from protocol.messages import (
     Approve,
+    ChoosePin,
     Declined,
     Outcome,
     Reason,
@@ -34,6 +35,9 @@ FRESH: Final = timedelta(seconds=30)
 Shown = Badge | SignatureRefusal
 """What was held before the camera."""
 
+WithPin = SignIn | ChoosePin | Approve
+"""What carries a badge and a sealed PIN."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -41,7 +45,10 @@ class Holder:
 
     staff_id: str
     initials: str
-    pin_hash: str
+    pin_hash: str | None
+    """None: no PIN was chosen yet."""
+    choose_until: datetime | None
+    """Until then whoever holds a badge without a PIN may choose one."""
     is_assigned: bool
     is_supervisor: bool
     failures: int
@@ -49,14 +56,23 @@ class Holder:
 
 
 def find_holder(
-    connection: Connection, device_id: DeviceId, badge: Shown, stall_id: str | None
+    connection: Connection,
+    device_id: DeviceId,
+    badge: Shown,
+    stall_id: str | None,
+    *,
+    to_change: bool = False,
 ) -> Holder | None:
     """The badge's holder as they stand at that stall of the badge's event; None: no such badge, or
-    revoked."""
+    revoked.
+
+    The badge's row is held until the commit, with others who read it, or `to_change` it alone: it
+    is not revoked, and its PIN neither set nor forgotten, while somebody is let in with it.
+    """
     if not isinstance(badge, Badge):
         return None
     known = connection.execute(
-        select(badges.c.staff_id, badges.c.pin_hash, staff.c.initials)
+        select(badges.c.staff_id, badges.c.pin_hash, badges.c.choose_until, staff.c.initials)
         .join(staff, staff.c.staff_id == badges.c.staff_id)
         .where(
             badges.c.badge_id == badge.badge_id,
@@ -64,6 +80,7 @@ def find_holder(
             badges.c.event_id == badge.event_id,
             badges.c.revoked_at.is_(None),
         )
+        .with_for_update(read=not to_change, of=badges)
     ).one_or_none()
     if known is None:
         return None
@@ -88,6 +105,7 @@ def find_holder(
         staff_id=known.staff_id,
         initials=known.initials,
         pin_hash=known.pin_hash,
+        choose_until=known.choose_until,
         is_assigned=bool(places),
         is_supervisor=any(places),
         failures=0 if failures is None else failures.failures,
@@ -95,14 +113,33 @@ def find_holder(
     )
 
 
-def is_fresh(request: SignIn | Approve, now: datetime) -> bool:
+def is_fresh(request: WithPin, now: datetime) -> bool:
     return abs(now.timestamp() - request.sent_at_ms / 1000) <= FRESH.total_seconds()
 
 
-def knows_pin(keys: KeyRing, request: SignIn | Approve, holder: Holder) -> bool:
+def unseal(keys: KeyRing, request: WithPin) -> str | None:
+    """The PIN; None: what was sealed is none, or was sealed for another request."""
+    return open_pin(request.sealed_pin, keys.pin.private, request.device, request.idempotency_key)
+
+
+def knows_pin(pin: str | None, holder: Holder) -> bool:
     """Slow on purpose (argon2): in no transaction, and never on the thread that answers sales."""
-    pin = open_pin(request.sealed_pin, keys.pin.private, request.device, request.idempotency_key)
-    return pin is not None and is_pin(pin, holder.pin_hash)
+    return pin is not None and holder.pin_hash is not None and is_pin(pin, holder.pin_hash)
+
+
+def judge_choice(holder: Holder, now: datetime) -> Reason | None:
+    """Whether the badge's first PIN may still be chosen."""
+    if holder.pin_hash is not None:
+        return Reason.PIN_SET_ALREADY
+    if holder.choose_until is None or now >= holder.choose_until:
+        return Reason.PIN_CHOICE_OVER
+    return None
+
+
+def judge_new_pin(pin: str | None) -> Reason | None:
+    if pin is None:
+        return Reason.PIN_WRONG
+    return None if refuse_pin(pin) is None else Reason.PIN_NOT_ALLOWED
 
 
 def count_failure(
@@ -131,9 +168,35 @@ def forget_failures(connection: Connection, device_id: DeviceId, badge: Shown) -
     )
 
 
-def find_answer(
-    connection: Connection, request: SignIn | Approve, digest: str | None
-) -> Outcome | None:
+def note_lock_out(
+    connection: Connection, opened: Opened, request: WithPin, badge: Shown, failures: int
+) -> None:
+    """A record of its own, beside the try's, where this wrong PIN locks the badge out here."""
+    now = opened.arrived.arrived_at
+    until = locked_until(failures, now)
+    if until is None:
+        return
+    assert isinstance(badge, Badge), "judged"
+    record = AuditRow(
+        at=now,
+        actor=f"device:{request.device_id}",
+        action="badge_locked",
+        outcome="locked_out",
+        device_id=request.device_id,
+        event_id=badge.event_id,
+        subject=badge.badge_id,
+        request_hash=opened.request_hash,
+        detail={
+            "staff": badge.staff_id,
+            "tried_by": kind_of(request),
+            "tries": failures,
+            "until": until.isoformat(),
+        },
+    )
+    write_audit_records(connection, [record])
+
+
+def find_answer(connection: Connection, request: WithPin, digest: str | None) -> Outcome | None:
     """What this key was answered before; a key that stands for anything else is refused."""
     row = connection.execute(
         select(outcomes.c.state, outcomes.c.digest, outcomes.c.answer).where(
@@ -150,7 +213,7 @@ def find_answer(
 def keep_answer(
     connection: Connection,
     opened: Opened,
-    request: SignIn | Approve,
+    request: WithPin,
     badge: Shown,
     outcome: Outcome,
     *,

@@ -15,6 +15,7 @@ from cloud.ledger.decisions import Decision
 from cloud.ledger.facts import BatchRequest, Presented
 from cloud.operations.till.approve import approve
 from cloud.operations.till.ask_at_till import ask_at_till
+from cloud.operations.till.choose_pin import choose_pin
 from cloud.operations.till.opening import (
     Arrived,
     Opened,
@@ -33,6 +34,7 @@ from cloud.store.remembered import Remembered
 from protocol.ids import DeviceId
 from protocol.messages import (
     Approve,
+    ChoosePin,
     Declined,
     HeartbeatAnswered,
     LastReceiptRequest,
@@ -168,6 +170,8 @@ def _decide_alone(desk: Desk, opened: Opened) -> Outcome:
     match opened.request:
         case SignIn() as request:
             return sign_in(desk.database, desk.keys, opened, request)
+        case ChoosePin() as request:
+            return choose_pin(desk.database, desk.keys, opened, request)
         case Approve() as request:
             return approve(desk.database, desk.keys, opened, request)
         case LastReceiptRequest() | ShiftReportRequest() as request:

@@ -355,7 +355,9 @@ def _till(edge: Edge, device_id: str) -> Till:
 
 def _badge(edge: Edge, pin: str | None) -> Any:
     answer = edge.http.post(
-        "/v1/ops/events/summer-fair/staff/mia/badge", json={"pin": pin}, headers=edge.ops
+        "/v1/ops/events/summer-fair/staff/mia/badge",
+        json={"draw_pin": True} if pin is None else {"pin": pin},
+        headers=edge.ops,
     )
     assert answer.status_code == 201, answer.text
     return answer.json()

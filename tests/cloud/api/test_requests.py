@@ -168,7 +168,9 @@ def test_no_secret_is_ever_in_the_log(lone_edge: Edge, written: Written) -> None
     lone_edge.floor.ask_one(till, sign_in)
     lone_edge.floor.ask_one(till, till.sign_in(lone_edge.floor, pin="9876"))
     badge = http.post(
-        "/v1/ops/events/summer-fair/staff/mia/badge", json={}, headers=lone_edge.ops
+        "/v1/ops/events/summer-fair/staff/mia/badge",
+        json={"draw_pin": True},
+        headers=lone_edge.ops,
     ).json()
 
     assert written.lines("request")
