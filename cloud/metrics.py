@@ -1,5 +1,6 @@
 """What a process counts for whoever watches it, by Prometheus's names; docs/operations.md."""
 
+import math
 from typing import Final
 
 from prometheus_client import (
@@ -98,5 +99,23 @@ POS_REPLIES: Final = Counter(
 POS_EXPIRED: Final = Counter(
     "railtix_pos_expired",
     "Requests that waited for longer than their appliance did, and were dropped.",
+    registry=REGISTRY,
+)
+CRL_EXPIRES: Final = Gauge(
+    "railtix_crl_expires_seconds",
+    "Until the broker refuses every client; not a number where no warden runs.",
+    registry=REGISTRY,
+)
+CRL_EXPIRES.set(math.nan)
+CERTIFICATES_EXPIRING: Final = Gauge(
+    "railtix_certificates_expiring",
+    "Certificates of appliances, workers and servers that end within so many days, or have ended.",
+    ("within_days",),
+    registry=REGISTRY,
+)
+WARDEN_FAILING: Final = Gauge(
+    "railtix_warden_failing",
+    "1 while the warden cannot do this duty; its log says why.",
+    ("duty",),
     registry=REGISTRY,
 )

@@ -7,7 +7,7 @@ from cloud.settings import read_settings
 
 
 def install(app: typer.Typer) -> None:
-    for command in (serve, api, worker, sequencer, courier):
+    for command in (serve, api, worker, sequencer, courier, warden):
         app.command()(command)
 
 
@@ -59,3 +59,13 @@ def sequencer(config: Config = None, state: State = None, ready_file: ReadyFile 
     with faults_told():
         log_as_json()
         serve_sequencer(read_settings(config, state=state), ready_file)
+
+
+def warden(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
+    """Keeps the CRL fresh, ends revoked appliances' sessions; where the authority's folder is."""
+    from cloud.logs import log_as_json
+    from cloud.serving import serve_warden
+
+    with faults_told():
+        log_as_json()
+        serve_warden(read_settings(config, state=state), ready_file)

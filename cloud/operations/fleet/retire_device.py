@@ -11,6 +11,7 @@ from cloud.store.tables import device_certificates, devices, staff_sessions
 from cloud.store.unsettled import review_unsettled_of
 from protocol.ids import DeviceId
 from protocol.messages import Reason
+from provisioning.authority.register import Reason as CertificateReason
 
 REASON_CHARS_MAX: Final = 200
 
@@ -22,6 +23,12 @@ class Leaving(StrEnum):
     """Not to be trusted: lost, stolen, broken into."""
     DECOMMISSIONED = "decommissioned"
     """In order, and at the end of its service."""
+
+
+_CERTIFICATE_REASONS: Final = {
+    Leaving.REVOKED: CertificateReason.KEY_COMPROMISE,
+    Leaving.DECOMMISSIONED: CertificateReason.DECOMMISSIONED,
+}
 
 
 def retire(
@@ -43,7 +50,7 @@ def retire(
             device_certificates.c.device_id == device_id,
             device_certificates.c.revoked_at.is_(None),
         )
-        .values(revoked_at=now)
+        .values(revoked_at=now, revocation_reason=_CERTIFICATE_REASONS[leaving].value)
     )
     end_sessions(connection, device_id, now)
     # Approvals that it never said it knows of: whether it sold, a person has to find out.
