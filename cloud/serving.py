@@ -5,10 +5,12 @@ import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from cloud.api.app import make_app
+from cloud.api.appliances import AppliancesListener
 from cloud.api.changes import WalletChanges
 from cloud.api.context import Cloud
 from cloud.api.limits import Limits
@@ -16,18 +18,27 @@ from cloud.api.server import Server, listen, reachable
 from cloud.cards import choose_provider
 from cloud.clock import utc_clock
 from cloud.courier.rounds import make_courier
+from cloud.gate import OwnGate
 from cloud.keys import KeyRing
 from cloud.operations.proof.sequence_records import NewestCheckpoint, SequencerThread
 from cloud.operations.till.pos import Desk
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.delivery import WebhookDelivery
 from cloud.readiness import Readiness
-from cloud.running import announce, monitored, on_signal, run_until_told
-from cloud.settings import Settings, SettingsError
+from cloud.running import Service, announce, monitored, on_signal, run_until_told
+from cloud.settings import AuthoritySettings, Settings, SettingsError
 from cloud.store.database import Database
+from cloud.warden.warden import Warden
 from cloud.worker.worker import Worker
 
 _log = structlog.stdlib.get_logger("cloud")
+
+
+class Part(Service, Protocol):
+    """One that should run for as long as the process does."""
+
+    @property
+    def is_alive(self) -> bool: ...
 
 
 def serve(settings: Settings, ready_file: Path | None) -> None:
@@ -76,6 +87,32 @@ def serve_courier(settings: Settings, ready_file: Path | None) -> None:
         readiness.add_thread("courier", lambda: courier.is_alive)
         with monitored(settings.metrics, database, readiness):
             run_until_told(courier, readiness, ready_file)
+
+
+def serve_warden(settings: Settings, ready_file: Path | None) -> None:
+    """One warden alone, where the authority's folder is; a second one stands by."""
+    if settings.authority is None:
+        raise SettingsError("authority: a warden needs the [authority] section")
+    with _opened(settings) as (database, _):
+        warden = _warden(settings, settings.authority, database)
+        readiness = Readiness(database)
+        readiness.add_thread("warden", lambda: warden.is_alive)
+        with monitored(settings.metrics, database, readiness):
+            run_until_told(warden, readiness, ready_file)
+
+
+def _start_warden(
+    settings: Settings, database: Database, readiness: Readiness, running: ExitStack
+) -> None:
+    if settings.authority is not None and settings.authority.in_serve:
+        warden = _warden(settings, settings.authority, database)
+        readiness.add_thread("warden", lambda: warden.is_alive)
+        warden.start()
+        running.callback(warden.stop)
+
+
+def _warden(settings: Settings, authority: AuthoritySettings, database: Database) -> Warden:
+    return Warden(authority, settings.broker, database, utc_clock)
 
 
 def _sequencer(settings: Settings, database: Database, keys: KeyRing) -> SequencerThread:
@@ -129,13 +166,13 @@ def _run_http(
     with ExitStack() as running:
         running.callback(listening.close)
         readiness = Readiness(desk.database)
+        said: dict[str, object] = {"pid": os.getpid(), "port": port, "url": own_url}
+        own_gate = _take_gate(settings, running, said)
         running.enter_context(monitored(settings.metrics, desk.database, readiness))
         if is_alone and settings.audit.in_serve:
-            sequencer = _sequencer(settings, desk.database, desk.keys)
-            readiness.add_thread("sequencer", lambda: sequencer.is_alive)
-            sequencer.start()
             # It stops last: what the others still write goes into the tree.
-            running.callback(sequencer.stop)
+            sequencer = _sequencer(settings, desk.database, desk.keys)
+            _start("sequencer", sequencer, readiness, running)
         changes = WalletChanges(desk.database)
         provider, delivery = choose_provider(settings, public_url), None
         built_in = provider if isinstance(provider, BuiltInProvider) else None
@@ -158,6 +195,7 @@ def _run_http(
             provider=provider,
             built_in=built_in,
             delivery=delivery,
+            gate=None if own_gate is None else own_gate.gate,
             readiness=readiness,
             writes_access_log=settings.http.access_log,
         )
@@ -166,36 +204,64 @@ def _run_http(
         server = Server(make_app(cloud), settings.http, changes)
         if is_alone and settings.courier.in_serve:
             courier = make_courier(settings, desk.database, provider, utc_clock)
-            readiness.add_thread("courier", lambda: courier.is_alive)
-            courier.start()
-            running.callback(courier.stop)
+            _start("courier", courier, readiness, running)
+        if is_alone:
+            _start_warden(settings, desk.database, readiness, running)
         if worker is not None:
             readiness.add("worker", lambda: _hears(worker))
             worker.start()
             running.callback(worker.stop)
+        listener = None if own_gate is None else own_gate.listener(cloud)
+        if listener is not None:
+            # It stops first of all that stands here: what answers for it is there until then.
+            _start("appliances", listener, readiness, running)
         announcer = threading.Thread(
             target=_announce_when_ready,
-            args=(server, worker, ready_file, {"pid": os.getpid(), "port": port, "url": own_url}),
+            args=(server, worker, ready_file, said),
             daemon=True,
         )
         announcer.start()
-        with on_signal(lambda: _leave(server, readiness, settings.http.drain_s)):
+        with on_signal(lambda: _leave(server, listener, readiness, settings.http.drain_s)):
             server.run(sockets=[listening])
     _log.info("stopped")
 
 
-def _leave(server: Server, readiness: Readiness, drain_s: float) -> None:
+def _start(name: str, part: Part, readiness: Readiness, running: ExitStack) -> None:
+    readiness.add_thread(name, lambda: part.is_alive)
+    part.start()
+    running.callback(part.stop)
+
+
+def _take_gate(settings: Settings, running: ExitStack, said: dict[str, object]) -> OwnGate | None:
+    if settings.appliances is None:
+        return None
+    own_gate = OwnGate(settings, settings.appliances)
+    running.callback(own_gate.close)
+    said["appliances_url"] = own_gate.own_url
+    return own_gate
+
+
+def _leave(
+    server: Server, listener: AppliancesListener | None, readiness: Readiness, drain_s: float
+) -> None:
     """First not ready, then no new connections, then an answer for each request that is here."""
+
+    def end(*, at_once: bool = False) -> None:
+        server.force_exit = server.force_exit or at_once
+        server.should_exit = True
+        if listener is not None:
+            listener.leave(at_once=at_once)
+
     if readiness.is_leaving:
         # A second signal does not wait for anybody.
-        server.force_exit = server.should_exit = True
+        end(at_once=True)
     elif drain_s > 0:
         _log.info("draining", drain_s=drain_s)
-        timer = threading.Timer(drain_s, setattr, (server, "should_exit", True))
+        timer = threading.Timer(drain_s, end)
         timer.daemon = True
         timer.start()
     else:
-        server.should_exit = True
+        end()
     readiness.leave()
 
 

@@ -188,6 +188,8 @@ class LimitSettings(Section):
     """Unknown or ended sessions and access tokens, from one client address."""
     pos_failures: PaceText = Pace(60, 60)
     """Requests under /v1/pos that no appliance of ours signed, from one client address."""
+    enrolment_failures: PaceText = Pace(30, 60)
+    """Wrong claims, and requests for certificates that cannot be used, from one client address."""
     webhook_failures: PaceText = Pace(60, 60)
     """Webhooks that are not believed, from one client address."""
     wallet_qr: PaceText = Pace(60, 60)

@@ -85,6 +85,7 @@ def make_app(cloud: Cloud) -> ASGIApp:
         fleet,
         ops_events,
         ops_staff,
+        claims,
         console_session,
         people,
         health,

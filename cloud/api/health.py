@@ -18,6 +18,8 @@ from protocol.signing import PublicKey
 _PUBLISHED: Final[tuple[KeyRole, ...]] = ("reply", "policy", "badge", "ticket", "checkpoint")
 
 router = APIRouter(tags=["server"])
+probes = APIRouter(tags=["server"])
+"""What every listener answers to."""
 
 
 class Health(BaseModel):
@@ -37,13 +39,13 @@ class NotReady(Problem):
     ]
 
 
-@router.get("/healthz")
+@probes.get("/healthz")
 def healthy() -> Health:
     """The process runs."""
     return Health(status="alive")
 
 
-@router.get(
+@probes.get(
     "/readyz",
     response_model=Ready,
     responses={503: {"description": "Not ready", "model": NotReady}},
@@ -110,3 +112,6 @@ def _jwk(kid: KeyId, key: PublicKey) -> dict[str, Any]:
         "x": to_base64url(point.x.to_bytes(32, "big")),
         "y": to_base64url(point.y.to_bytes(32, "big")),
     }
+
+
+router.include_router(probes)

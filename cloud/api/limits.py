@@ -22,6 +22,7 @@ class Limited(StrEnum):
     SIGN_IN_FAILURES = "sign_in_failures"
     TOKEN_FAILURES = "token_failures"  # noqa: S105  # a limit's name
     POS_FAILURES = "pos_failures"
+    ENROLMENT_FAILURES = "enrolment_failures"
     WEBHOOK_FAILURES = "webhook_failures"
     WALLET_QR = "wallet_qr"
 

@@ -23,8 +23,15 @@ _BACKLOG: Final = 512
 class Server(uvicorn.Server):
     """Leaves the signals to us; open streams end before it waits for them."""
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings, changes: WalletChanges) -> None:
-        super().__init__(_config(app, settings))
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: HttpSettings,
+        changes: WalletChanges | None = None,
+        *,
+        wire: type[Wire] = Wire,
+    ) -> None:
+        super().__init__(_config(app, settings, wire))
         self._changes = changes
 
     @contextmanager
@@ -32,12 +39,13 @@ class Server(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._changes.stop()
+        if self._changes is not None:
+            self._changes.stop()
         await super().shutdown(sockets)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Raises SettingsError where the address cannot be had."""
+def listen(host: str, port: int, section: str = "http") -> socket.socket:
+    """Raises SettingsError, which names the section, where the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -46,7 +54,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise SettingsError(
-            f"http: cannot listen on {host} port {port}: {error.strerror}"
+            f"{section}: cannot listen on {host} port {port}: {error.strerror}"
         ) from error
     listening.listen(_BACKLOG)
     return listening
@@ -63,11 +71,11 @@ def reachable(host: str) -> str:
             return f"[{host}]" if ":" in host else host
 
 
-def _config(app: ASGIApp, settings: HttpSettings) -> uvicorn.Config:
+def _config(app: ASGIApp, settings: HttpSettings, wire: type[Wire]) -> uvicorn.Config:
     certificate, key = settings.tls_certificate, settings.tls_key
     config = uvicorn.Config(
         app,
-        http=Wire,
+        http=wire,
         ws="none",
         lifespan="off",
         log_config=None,

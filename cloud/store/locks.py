@@ -40,6 +40,13 @@ def lock_event(connection: Connection, event_id: EventId) -> None:
     connection.execute(select(func.pg_advisory_xact_lock(_number(f"railtix event {event_id}"))))
 
 
+def lock_claims(connection: Connection) -> None:
+    """Wait for whoever makes a claim: a name is given to one of them."""
+    if connection.dialect.name == "sqlite":
+        return
+    connection.execute(select(func.pg_advisory_xact_lock(_number("railtix claims"))))
+
+
 def lock_devices(
     connection: Connection, device_ids: Iterable[DeviceId], *, key: str | None = None
 ) -> None:
