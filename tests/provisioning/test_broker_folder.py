@@ -21,6 +21,7 @@ from provisioning.authority.credentials import Credentials
 from provisioning.authority.folder import Authority, Issued, found, new_key
 from provisioning.authority.passphrase import Passphrase
 from provisioning.authority.register import Reason
+from provisioning.broker import inspection
 from provisioning.broker.configuration import (
     CRL_FILE,
     Listener,
@@ -316,9 +317,11 @@ def test_a_check_tells_of_a_broker_that_may_open_too_few_files(
     venue.write()
     with subprocess.Popen(["/bin/sh", "-c", "ulimit -n 64; exec sleep 600"]) as other:
         try:
-            monkeypatch.setattr(
-                "provisioning.broker.inspection.running_broker", lambda _: other.pid
-            )
+
+            def running(_folder: Path) -> int:
+                return other.pid
+
+            monkeypatch.setattr(inspection, "running_broker", running)
             limits = Path(f"/proc/{other.pid}/limits")
             while "Max open files            64" not in limits.read_text():
                 assert other.poll() is None
