@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
+import uuid_utils
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -130,6 +131,7 @@ class Link:
         self._chance = chance
         self._lock = Lock()
         self._connection: _Connection | None = None
+        self._connection_id = ""
         self.beats = 0
         """How often the link's thread has come round."""
         self.trouble = ""
@@ -189,6 +191,8 @@ class Link:
 
     def _connect_once(self) -> bool:
         """Connect, and stay until the connection is over; whether it ever carried anything."""
+        # Said with the last will too: a late one then ends no connection that came after it.
+        self._connection_id = str(uuid_utils.uuid7())
         connection = _Connection(self._client())
         client = connection.client
         client.user_data_set(connection)
@@ -257,7 +261,8 @@ class Link:
         return client
 
     def _status(self, *, online: bool) -> bytes:
-        return msgspec.json.encode({"v": 1, "online": online, "firmware": self._firmware})
+        said = {"v": 1, "online": online, "firmware": self._firmware}
+        return msgspec.json.encode(said | {"connection": self._connection_id})
 
     def _on_connect(
         self,

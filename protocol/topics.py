@@ -46,6 +46,10 @@ def device_of(topic: str) -> DeviceId | None:
     return None
 
 
+def is_status(topic: str) -> bool:
+    return topic.endswith("/status")
+
+
 def _topic(device_id: DeviceId, leaf: str) -> str:
     assert is_slug(device_id), f"not a device id: {device_id!r}"
     return f"{ROOT}/{device_id}/{leaf}"

@@ -33,6 +33,8 @@ from protocol import topics
 KEEP_ALIVE_S: Final = 15
 CONNECT_TIMEOUT_S: Final = 10.0
 RECONNECT_MAX_S: Final = 15.0
+REREAD_S: Final = 300.0
+"""So often the broker is asked again for every status it retains: at QoS 0 one may be lost."""
 GOODBYE_S: Final = 5.0
 """How long leaving may take: for the broker's answers to what was sent last."""
 _READ_BYTES: Final = 64 * 1024
@@ -56,6 +58,15 @@ class BrokerAddress(Protocol):
     def authorities(self) -> Path: ...
 
 
+class Statuses(Protocol):
+    """Whoever wants to know who is connected; on the connection's thread, so it returns at once."""
+
+    def hear(self, messages: Sequence[Message]) -> None: ...
+
+    def forget(self) -> None:
+        """The connection is over: what was heard on it may not be so any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """A publish that somebody waits for: the broker's reason code."""
@@ -72,6 +83,9 @@ class BrokerConnection:
     and answers them by `publish`; they are acknowledged when it returns, and until then the broker
     hands over no more than that. It runs on the connection's own thread, and so does
     `on_subscribed`: the broker may have been restarted and know nothing of what it held for us.
+
+    `statuses` hears appliances come and go, at QoS 0: they take no place among the requests that
+    the broker hands over at once, and are passed on after those that came with them.
     """
 
     def __init__(
@@ -81,12 +95,16 @@ class BrokerConnection:
         take: Callable[[Sequence[Message]], None],
         on_subscribed: Callable[[], None],
         batch_size_max: int,
+        *,
+        statuses: Statuses | None = None,
     ) -> None:
         self._address = address
         self._requests = topics.shared_requests(group)
         self._take = take
         self._on_subscribed = on_subscribed
         self._batch_size_max = batch_size_max
+        self._statuses = statuses
+        self._read_statuses_at = 0.0
         self._subscribed = threading.Event()
         self._unsubscribed = threading.Event()
         self._leaving = threading.Event()
@@ -162,6 +180,8 @@ class BrokerConnection:
             if self._subscribed.is_set():
                 self._subscribed.clear()
                 delay_s = 1.0
+            if self._statuses is not None:
+                self._statuses.forget()
             # Never all workers at the same moment.
             self._closing.wait(delay_s * _CHANCE.uniform(0.5, 1.0))
             delay_s = min(delay_s * 2, RECONNECT_MAX_S)
@@ -190,6 +210,7 @@ class BrokerConnection:
                         session.disconnect()
                         wire.send(session.to_send())
                         return
+                self._read_statuses(session, now)
                 if now - sent_at >= self._keep_alive_s:
                     session.ping()
                 packets = session.to_send()
@@ -205,11 +226,18 @@ class BrokerConnection:
                 elif not self._subscribed.is_set() and _clock() - began_at > CONNECT_TIMEOUT_S:
                     raise TimeoutError("the broker does not let us in")
 
+    def _read_statuses(self, session: Session, now: float) -> None:
+        is_due = now - self._read_statuses_at >= REREAD_S
+        if self._statuses is not None and self._subscribed.is_set() and is_due:
+            session.subscribe(topics.ALL_STATUS, qos=0)
+            self._read_statuses_at = now
+
     def _listen(self, session: Session, arrived: bytes) -> None:
         requests: list[Message] = []
+        statuses: list[Message] = []
         for event in session.receive(arrived):
             if isinstance(event, Message):
-                requests.append(event)
+                (statuses if topics.is_status(event.topic) else requests).append(event)
                 continue
             if isinstance(event, Unsubscribed):
                 # Those who wait for it rely on everything before it being answered.
@@ -217,6 +245,10 @@ class BrokerConnection:
                 requests = []
             self._note(session, event)
         self._answer(session, requests)
+        if statuses and self._statuses is not None:
+            self._statuses.hear(statuses)
+        for each in statuses:
+            session.acknowledge(each)
 
     def _note(
         self, session: Session, event: Connected | Subscribed | Unsubscribed | Acknowledged | Closed
@@ -234,18 +266,27 @@ class BrokerConnection:
                     raise ConnectionAbortedError("leaving")
                 self._keep_alive_s = wanted_s or KEEP_ALIVE_S
                 session.subscribe(self._requests)
-            case Subscribed(reason=reason):
-                if reason >= FAILURE:
-                    raise ProtocolError(f"the broker refused the subscription: {reason:#x}")
-                _log.info("subscribed", host=self._address.host, port=self._address.port)
-                self._subscribed.set()
-                self._on_subscribed()
+            case Subscribed(reason=reason, topic=topic):
+                self._note_subscribed(topic, reason)
             case Unsubscribed():
                 self._unsubscribed.set()
             case Closed(reason=reason):
                 raise ProtocolError(f"the broker ended the connection: {reason:#x}")
             case _:
                 assert_never(event)
+
+    def _note_subscribed(self, topic: str, reason: int) -> None:
+        if topic == topics.ALL_STATUS:
+            if reason >= FAILURE:
+                # No sale needs them, and heartbeats say who is there.
+                _log.warning("statuses_refused", reason=reason)
+            return
+        if reason >= FAILURE:
+            raise ProtocolError(f"the broker refused the subscription: {reason:#x}")
+        _log.info("subscribed", host=self._address.host, port=self._address.port)
+        self._read_statuses_at = -REREAD_S
+        self._subscribed.set()
+        self._on_subscribed()
 
     def _answer(self, session: Session, requests: Sequence[Message]) -> None:
         # The broker was told how many to hand over at once; mosquitto 2.0 may exceed it.

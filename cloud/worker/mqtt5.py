@@ -80,7 +80,10 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
+    """The broker's answer to SUBSCRIBE; `topic` is what was asked for."""
+
     reason: int
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ class Session:
         self._reader = PacketReader()
         self._out: list[bytes] = []
         self._unacknowledged: dict[int, object] = {}
+        self._subscribing: dict[int, str] = {}
         self._waiting: deque[tuple[str, bytes, bool, object]] = deque()
         self._next_id = 1
         # Until the broker names its own (3.2.2.3.3).
@@ -141,8 +145,11 @@ class Session:
         )
         self._out.append(connect_packet("", keep_alive_s=keep_alive_s, properties=properties))
 
-    def subscribe(self, topic: str) -> None:
-        self._out.append(subscribe_packet(topic, self._new_id()))
+    def subscribe(self, topic: str, *, qos: int = 1) -> None:
+        """Once more is no mistake: the broker then says again what it retains there."""
+        packet_id = self._new_id()
+        self._subscribing[packet_id] = topic
+        self._out.append(subscribe_packet(topic, packet_id, qos=qos))
 
     def unsubscribe(self, topic: str) -> None:
         body = self._new_id().to_bytes(2, "big") + b"\x00" + _text(topic)
@@ -198,7 +205,8 @@ class Session:
                 case Kind.CONNACK:
                     return self._connected(packet)
                 case Kind.SUBACK:
-                    return Subscribed(reason_of(packet))
+                    packet_id = int.from_bytes(packet.body[:2], "big")
+                    return Subscribed(reason_of(packet), self._subscribing.pop(packet_id, ""))
                 case Kind.UNSUBACK:
                     return Unsubscribed()
                 case Kind.PINGRESP:
@@ -233,7 +241,7 @@ class Session:
         while True:
             packet_id = self._next_id
             self._next_id = packet_id % _PACKET_IDS + 1
-            if packet_id not in self._unacknowledged:
+            if packet_id not in self._unacknowledged and packet_id not in self._subscribing:
                 return packet_id
 
 
@@ -271,9 +279,10 @@ def connect_packet(client_id: str, *, keep_alive_s: int, properties: bytes = b""
     return _packet(0x10, head + _variable(len(properties)) + properties + _text(client_id))
 
 
-def subscribe_packet(topic: str, packet_id: int) -> bytes:
-    """SUBSCRIBE at QoS 1 (3.8)."""
-    return _packet(0x82, packet_id.to_bytes(2, "big") + b"\x00" + _text(topic) + b"\x01")
+def subscribe_packet(topic: str, packet_id: int, *, qos: int = 1) -> bytes:
+    """SUBSCRIBE at this QoS (3.8)."""
+    options = bytes((qos,))
+    return _packet(0x82, packet_id.to_bytes(2, "big") + b"\x00" + _text(topic) + options)
 
 
 def publish_packet(

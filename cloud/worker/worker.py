@@ -1,6 +1,7 @@
 """The worker: batches of requests in, signed replies out; what is not committed is not said."""
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ from cloud.store.policy_post import (
 from cloud.store.pruning import prune_spent_tokens
 from cloud.worker.connection import BrokerAddress, BrokerConnection
 from cloud.worker.mqtt5 import Message
+from cloud.worker.presence import KEEP_EVERY_S, Presence
 from protocol import topics
 from protocol.ids import DeviceId
 
@@ -51,12 +53,18 @@ class _Waiting(msgspec.Struct, frozen=True):
 
 class Worker:
     """Runs in threads of its own: the broker's, which answers sales, and one each for sign-ins,
-    policies and pruning."""
+    policies, presence and pruning."""
 
     def __init__(self, desk: Desk, broker: BrokerAddress) -> None:
         self._desk = desk
+        self._presence = Presence()
         self._connection = BrokerConnection(
-            broker, desk.keys.workers_group, self._take, self._subscribed, BATCH_SIZE_MAX
+            broker,
+            desk.keys.workers_group,
+            self._take,
+            self._subscribed,
+            BATCH_SIZE_MAX,
+            statuses=self._presence,
         )
         self._sign_ins = ThreadPoolExecutor(1, "sign-ins")
         self._signing_in: set[DeviceId] = set()
@@ -64,11 +72,13 @@ class Worker:
         self._all_policies_due = threading.Event()
         self._policies = threading.Thread(target=self._publish_policies, name="policies")
         self._pruning = threading.Thread(target=self._prune, name="pruning")
+        self._watching = threading.Thread(target=self._watch, name="presence")
 
     def start(self) -> None:
         """Return at once; the broker may come later."""
         self._policies.start()
         self._pruning.start()
+        self._watching.start()
         self._connection.start()
 
     def stop(self) -> None:
@@ -80,6 +90,7 @@ class Worker:
         self._sign_ins.shutdown()
         self._policies.join(STOP_TIMEOUT_S)
         self._pruning.join(STOP_TIMEOUT_S)
+        self._watching.join(STOP_TIMEOUT_S)
         self._connection.close()
 
     def wait_until_subscribed(self, timeout_s: float) -> bool:
@@ -173,6 +184,17 @@ class Worker:
                 _log.info("used_qrs_pruned", forgotten=forgotten)
             if self._stopping.wait(PRUNE_EVERY_S):
                 return
+
+    def _watch(self) -> None:
+        """Keep who is connected; while the broker is away nobody knows, and nothing is written."""
+        while not self._stopping.wait(KEEP_EVERY_S):
+            if not self._connection.is_subscribed:
+                continue
+            now_s = time.monotonic()  # noqa: TID251  # a worker's thread is an edge
+            try:
+                self._presence.keep(self._desk.database, self._desk.now(), now_s)
+            except (SQLAlchemyError, CommitUnknownError) as error:
+                _log.warning("presence_not_kept", error=type(error).__name__)
 
     def _publish_policies(self) -> None:
         while not self._stopping.wait(POLICY_POLL_S):
