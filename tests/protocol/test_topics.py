@@ -50,3 +50,8 @@ def test_the_workers_group_stands_before_the_topic_and_nothing_else_fits_in() ->
     for odd in ("", "a/b", "+", "#"):
         with pytest.raises(AssertionError):
             topics.shared_requests(odd)
+
+
+def test_a_status_is_told_from_a_request() -> None:
+    assert topics.is_status(topics.status(DEVICE))
+    assert not any(map(topics.is_status, (topics.requests(DEVICE), topics.policy(DEVICE), "")))
