@@ -55,6 +55,7 @@ class Code(StrEnum):
     DEVICE_UNKNOWN = "device_unknown"
     DEVICE_REVOKED = "device_revoked"
     DEVICE_QUARANTINED = "device_quarantined"
+    DEVICE_UNSYNCED = "device_unsynced"
     DEVICE_NOT_QUARANTINED = "device_not_quarantined"
     CERTIFICATE_NOT_USABLE = "certificate_not_usable"
     CERTIFICATE_UNKNOWN = "certificate_unknown"

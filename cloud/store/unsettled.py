@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, or_, select
 from uuid_utils.compat import uuid7
 
 from cloud.ledger.decisions import ReviewCause
@@ -62,6 +62,12 @@ def review_unsettled_of(
     if rows:
         connection.execute(insert(review_entries), rows)
     return len(rows)
+
+
+def count_unsettled_of(connection: Connection, device_id: DeviceId) -> int:
+    """How many there are that are not on the list yet."""
+    found = _find(None, outcomes.c.key).where(outcomes.c.device_id == device_id).subquery()
+    return connection.execute(select(func.count()).select_from(found)).scalar_one()
 
 
 def find_unsettled_devices(connection: Connection, approved_before: datetime) -> list[DeviceId]:

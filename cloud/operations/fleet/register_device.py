@@ -12,16 +12,16 @@ from sqlalchemy import Connection, select, update
 from cloud.keys import KeyRing
 from cloud.operations.fleet.issue_policy import issue_policy
 from cloud.operations.fleet.read_devices import Device, read_device
+from cloud.operations.fleet.read_unsynced import Force, read_unsynced, refuse_unsynced
+from cloud.operations.fleet.retire_device import Leaving, end_sessions, retire
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_if_new
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices
-from cloud.store.tables import device_certificates, devices, policies, staff_sessions, stalls
-from cloud.store.unsettled import review_unsettled_of
+from cloud.store.tables import device_certificates, devices, policies, stalls
 from protocol.encoding import public_key_to_text
 from protocol.ids import DeviceId, EventId, StallId
-from protocol.messages import Reason
 from protocol.signing import thumbprint
 from provisioning.authority.register import serial_text
 
@@ -119,8 +119,13 @@ def move_device(
     now: datetime,
     within: Within = None,
     top_up_url: str | None = None,
+    force: Force | None = None,
 ) -> Device | Refusal:
-    """Put the appliance at another stall; whoever was signed in there signs in again."""
+    """Put the appliance at another stall; whoever was signed in there signs in again.
+
+    To another event it goes once nothing of the old one is left in it, or by `force`: its sales
+    are posted at the old event whenever they come, but nobody there sees it any more.
+    """
     with database.transaction() as connection:
         lock_devices(connection, [device_id])
         refusal = refuse_outside(connection, device_id, within)
@@ -133,15 +138,23 @@ def move_device(
         refusal = refuse_inactive(connection, device_id)
         if refusal is not None:
             return refusal
+        unsynced = (
+            ()
+            if _is_at(connection, device_id, place)
+            else read_unsynced(connection, device_id, now)
+        )
+        if unsynced and force is None:
+            return refuse_unsynced(device_id, unsynced)
         assign(connection, keys, device_id, place, now, top_up_url=top_up_url)
         deed = AuditRow(
             at=now,
             actor=actor,
             action="device_moved",
-            outcome="done",
+            outcome="done" if force is None else "forced",
             subject=place.stall_id,
             device_id=device_id,
             event_id=place.event_id,
+            detail=None if force is None else force.told(unsynced),
         )
         write_audit_records(connection, [deed])
         return read_device(connection, device_id, now)
@@ -159,28 +172,14 @@ def revoke_device(
     """From the very next transaction on nothing new of this appliance is posted.
 
     The device's lock is taken alone: a batch that holds it is over, and the next one sees this.
+    The warden ends its session at the broker; `read_leaving` says how far that is.
     """
     with database.transaction() as connection:
         lock_devices(connection, [device_id])
         refusal = refuse_outside(connection, device_id, within)
         if refusal is not None:
             return refusal
-        connection.execute(
-            update(devices)
-            .where(devices.c.device_id == device_id, devices.c.status != "revoked")
-            .values(status="revoked", revoked_at=now)
-        )
-        connection.execute(
-            update(device_certificates)
-            .where(
-                device_certificates.c.device_id == device_id,
-                device_certificates.c.revoked_at.is_(None),
-            )
-            .values(revoked_at=now)
-        )
-        _end_sessions(connection, device_id, now)
-        # Approvals that it never said it knows of: whether it sold, a person has to find out.
-        reviewed = review_unsettled_of(connection, device_id, Reason.DEVICE_REVOKED, now)
+        reviewed = retire(connection, device_id, Leaving.REVOKED, reason, now)
         deed = AuditRow(
             at=now,
             actor=actor,
@@ -331,8 +330,14 @@ def assign(
         .where(devices.c.device_id == device_id)
         .values(event_id=place.event_id, stall_id=place.stall_id)
     )
-    _end_sessions(connection, device_id, now)
+    end_sessions(connection, device_id, now)
     issue_policy(connection, keys, device_id, now, top_up_url=top_up_url)
+
+
+def _is_at(connection: Connection, device_id: DeviceId, place: Place) -> bool:
+    """Whether it is at this event already, or nowhere yet."""
+    current = select(devices.c.event_id).where(devices.c.device_id == device_id)
+    return connection.execute(current).scalar_one() in {None, place.event_id}
 
 
 def is_stall(connection: Connection, place: Place) -> bool:
@@ -340,14 +345,6 @@ def is_stall(connection: Connection, place: Place) -> bool:
         stalls.c.event_id == place.event_id, stalls.c.stall_id == place.stall_id
     )
     return connection.execute(found).one_or_none() is not None
-
-
-def _end_sessions(connection: Connection, device_id: DeviceId, now: datetime) -> None:
-    connection.execute(
-        update(staff_sessions)
-        .where(staff_sessions.c.device_id == device_id, staff_sessions.c.ended_at.is_(None))
-        .values(ended_at=now)
-    )
 
 
 def no_stall(place: Place) -> Refusal:

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.tables import device_certificates, devices, staff_sessions
@@ -29,6 +29,10 @@ _CERTIFICATE_REASONS: Final = {
     Leaving.REVOKED: CertificateReason.KEY_COMPROMISE,
     Leaving.DECOMMISSIONED: CertificateReason.DECOMMISSIONED,
 }
+_LEAVES: Final = {
+    Leaving.REVOKED: ("active", "decommissioned"),
+    Leaving.DECOMMISSIONED: ("active",),
+}
 
 
 def retire(
@@ -37,12 +41,17 @@ def retire(
     """End it, its certificates and whoever is signed in there; how much went to the review list.
 
     The appliance's lock is held. The warden brings certificate register, revocation list and
-    broker after it. One that has left already stays as it is.
+    broker after it. One that has left already stays as it is; only what was decommissioned may
+    turn out to be stolen.
     """
     connection.execute(
         update(devices)
-        .where(devices.c.device_id == device_id, devices.c.status == "active")
-        .values(status=leaving.value, revoked_at=now, retired_reason=reason[:REASON_CHARS_MAX])
+        .where(devices.c.device_id == device_id, devices.c.status.in_(_LEAVES[leaving]))
+        .values(
+            status=leaving.value,
+            revoked_at=func.coalesce(devices.c.revoked_at, now),
+            retired_reason=reason[:REASON_CHARS_MAX],
+        )
     )
     connection.execute(
         update(device_certificates)
