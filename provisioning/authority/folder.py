@@ -1,5 +1,6 @@
 """The authority at rest: a folder of encrypted keys, certificates, the register and the CRL."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -87,6 +88,10 @@ class Authority:
             return WrongPassphrase(folder)
         assert isinstance(key, ec.EllipticCurvePrivateKey), "we only ever write P-256 keys"
         certificate = x509.load_pem_x509_certificate((folder / ISSUING_CERTIFICATE).read_bytes())
+        if key.public_key() != certificate.public_key():
+            # The power went while the issuing key was replaced.
+            msg = "the issuing key is not its certificate's: run `railtix-ops ca reissue` again"
+            raise OSError(errno.EINVAL, msg, str(folder))
         return cls(folder, Signer(certificate, key))
 
     @property
@@ -125,7 +130,7 @@ class Authority:
             self._store(read_register(self.folder).issued(holder, certificate))
         return Issued(
             certificate,
-            chain_pem=_pem(certificate) + _pem(self._issuer.certificate),
+            chain_pem=pem_of(certificate) + pem_of(self._issuer.certificate),
             root_pem=self.root_path.read_bytes(),
         )
 
@@ -173,6 +178,13 @@ class Authority:
             return False
         return crl.last_update_utc <= now < crl.last_update_utc + CRL_RENEWED_AFTER
 
+    def revoke_all(self, reason: Reason, now: datetime) -> None:
+        """Revoke whatever was ever certified, and publish the CRL."""
+        with self._locked():
+            register = read_register(self.folder)
+            every = dict.fromkeys((entry.thumbprint for entry in register.entries), reason)
+            self._publish(register.without(every, now), now)
+
     def publish_crl(self, now: datetime) -> None:
         """Write a fresh CRL, valid for 7 days, in the place of the old one."""
         with self._locked():
@@ -193,13 +205,16 @@ class Authority:
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        """Two commands at once take turns, or one would forget what the other issued."""
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        """Raises OSError where the issuing key was replaced since this authority was opened: a
+        list by the old one would lock every client out."""
+        with locked(self.folder):
+            current = x509.load_pem_x509_certificate(
+                (self.folder / ISSUING_CERTIFICATE).read_bytes()
+            )
+            if current.public_key() != self._issuer.certificate.public_key():
+                msg = "the issuing key was replaced: start this program again"
+                raise OSError(errno.ESTALE, msg, str(self.folder))
             yield
-        finally:
-            os.close(descriptor)
 
 
 def found(
@@ -226,11 +241,11 @@ def found(
     try:
         (draft / ROOT_KEY).parent.mkdir(mode=0o700)
         (draft / ISSUING_KEY).parent.mkdir(mode=0o700)
-        _keep_key(draft, ROOT_KEY, ROOT_FILE, root_key, given)
-        _keep_key(draft, ISSUING_KEY, ISSUING_FILE, issuing_key, given)
-        write_atomically(draft / ROOT_CERTIFICATE, _pem(root.certificate))
-        write_atomically(draft / ISSUING_CERTIFICATE, _pem(issuing))
-        write_atomically(draft / CHAIN, _pem(issuing) + _pem(root.certificate))
+        keep_key(draft, ROOT_KEY, ROOT_FILE, root_key, given)
+        keep_key(draft, ISSUING_KEY, ISSUING_FILE, issuing_key, given)
+        write_atomically(draft / ROOT_CERTIFICATE, pem_of(root.certificate))
+        write_atomically(draft / ISSUING_CERTIFICATE, pem_of(issuing))
+        write_atomically(draft / CHAIN, pem_of(issuing) + pem_of(root.certificate))
         write_atomically(draft / REGISTER, msgspec.json.encode(Register()), PRIVATE)
         authority = Authority(draft, Signer(issuing, issuing_key))
         authority.publish_crl(now)
@@ -240,6 +255,17 @@ def found(
         raise
     fsync_folder(folder.parent)
     return Authority(folder, Signer(issuing, issuing_key))
+
+
+@contextmanager
+def locked(folder: Path) -> Generator[None]:
+    """Two commands at once take turns, or one would forget what the other issued."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_register(folder: Path) -> Register:
@@ -274,7 +300,7 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def _keep_key(
+def keep_key(
     folder: Path,
     key_file: Path,
     passphrase_file: Path,
@@ -292,5 +318,5 @@ def _keep_key(
     write_atomically(folder / key_file, encrypted, PRIVATE)
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
+def pem_of(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)

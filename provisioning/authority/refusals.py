@@ -59,6 +59,22 @@ class WrongPassphrase(Refusal):
 
 
 @dataclass(frozen=True, slots=True)
+class NotTheRoot(Refusal):
+    key: Path
+
+    def __str__(self) -> str:
+        return f"{self.key} is not the key of this authority's root"
+
+
+@dataclass(frozen=True, slots=True)
+class WrongRootPassphrase(Refusal):
+    key: Path
+
+    def __str__(self) -> str:
+        return f"the passphrase does not open the root's key {self.key}"
+
+
+@dataclass(frozen=True, slots=True)
 class NameNotAllowed(Refusal):
     name: str
     rule: str

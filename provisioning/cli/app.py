@@ -2,7 +2,7 @@
 
 import typer
 
-from provisioning.cli import broker, ca, device, event, issue, policy, staff
+from provisioning.cli import broker, ca, device, event, issue, policy, reissue, staff
 
 app = typer.Typer(
     name="railtix-ops",
@@ -19,6 +19,7 @@ app = typer.Typer(
     at RAILTIX_OPS_URL with the access token in RAILTIX_OPS_TOKEN.""",
 )
 ca.app.add_typer(issue.app, name="issue")
+ca.app.command("reissue")(reissue.reissue)
 app.add_typer(ca.app, name="ca")
 app.add_typer(broker.app, name="broker")
 app.add_typer(event.app, name="event")
