@@ -14,6 +14,7 @@ from cloud.api.context import TheCloud
 from cloud.api.forms import Email, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
 from cloud.operations.fleet.read_devices import Device, Problem
+from cloud.operations.fleet.read_unsynced import Force
 from cloud.operations.fleet.register_device import (
     Place,
     Within,
@@ -42,6 +43,16 @@ class PlaceBody(_Body):
 
     def place(self) -> Place:
         return Place(EventId(self.event_id), StallId(self.stall_id))
+
+
+class MoveBody(PlaceBody):
+    force_reason: Annotated[
+        str | None, Field(min_length=1, max_length=200, examples=["its network is gone for good"])
+    ] = None
+    """To another event also while it may hold sales of the old one that are not known here."""
+
+    def force(self) -> Force | None:
+        return None if self.force_reason is None else Force(self.force_reason)
 
 
 class DeviceBody(_Body):
@@ -152,8 +163,9 @@ def get_device(device_id: SlugInPath, holder: Ops, cloud: TheCloud) -> DeviceVie
 
 
 @router.post("/devices/{device_id}/move", responses=answers(401, 403, 404, 409, 422))
-def post_move(device_id: SlugInPath, body: PlaceBody, holder: Ops, cloud: TheCloud) -> DeviceView:
-    """Put an appliance at a stall; whoever was signed in there signs in again."""
+def post_move(device_id: SlugInPath, body: MoveBody, holder: Ops, cloud: TheCloud) -> DeviceView:
+    """Put an appliance at a stall; whoever was signed in there signs in again. To another event
+    once nothing of the old one is left in it, or forced."""
     device = move_device(
         cloud.database,
         cloud.keys,
@@ -163,6 +175,7 @@ def post_move(device_id: SlugInPath, body: PlaceBody, holder: Ops, cloud: TheClo
         now=cloud.clock(),
         top_up_url=cloud.top_up_url,
         within=_events_of(holder),
+        force=body.force(),
     )
     return _device(device)
 
@@ -172,7 +185,7 @@ def post_revoke(
     device_id: SlugInPath, body: RevocationBody, holder: Ops, cloud: TheCloud
 ) -> DeviceView:
     """From the next transaction on nothing new of this appliance is posted. There is no way
-    back. Revoke its certificate too (`railtix-ops ca revoke`), so that the broker refuses it."""
+    back. `GET .../leaving` says when its session at the broker has ended."""
     device = revoke_device(
         cloud.database,
         DeviceId(device_id),
