@@ -36,7 +36,7 @@ CREDENTIALS_OF_SERVICE: Final = Path("/run/credentials/railtix-pos.service")
 
 _IN_A_FILE: Final = KeySettings()
 _NOT_ENROLLED: Final = (
-    ": copy the folder that `railtix-ops ca issue device` wrote for this appliance here"
+    ": show a claim's code to its camera, or copy the folder of `railtix-ops ca issue device` here"
 )
 _NOT_SEALED: Final = (
     f": the unit needs LoadCredentialEncrypted={CREDENTIAL} (docs/appliance.md has the drop-in)"
@@ -46,6 +46,10 @@ _NOT_SEALED: Final = (
 class CredentialsError(Exception):
     """The appliance cannot say who it is; the message names the file, what is wrong with it, and
     what to do next."""
+
+
+class NotEnrolledError(CredentialsError):
+    """There is no identity at all, or what a reset that was cut off left of one."""
 
 
 class _Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,6 +126,17 @@ def load_identity(state: Path) -> Identity:
     return _identity(folder, _certificate(folder / CERTIFICATE_FILE))
 
 
+def sealed_key(keys: KeySettings, environment: Mapping[str, str]) -> tuple[PrivateKey, Path] | None:
+    """The key that was sealed before there was a certificate for it, and where it is unsealed.
+
+    None: the key is a file, to be made. Raises CredentialsError.
+    """
+    if keys.kind == "file":
+        return None
+    path = find_key(Path(), keys, environment)
+    return _key(path), path
+
+
 def find_key(state: Path, keys: KeySettings, environment: Mapping[str, str]) -> Path:
     """The file that holds the key, seen to be this appliance's alone. Raises CredentialsError."""
     match keys.kind:
@@ -167,7 +182,7 @@ def _mode(path: Path) -> int:
     try:
         return path.stat().st_mode
     except FileNotFoundError as error:
-        raise CredentialsError(f"{path}: {error.strerror}{_NOT_ENROLLED}") from error
+        raise NotEnrolledError(f"{path}: {error.strerror}{_NOT_ENROLLED}") from error
     except OSError as error:
         raise CredentialsError(f"{path}: {error.strerror}") from error
 
@@ -202,7 +217,8 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        next_step = _NOT_SEALED if path.name == CREDENTIAL else _NOT_ENROLLED
-        raise CredentialsError(f"{path}: {error.strerror}{next_step}") from error
+        if path.name == CREDENTIAL:
+            raise CredentialsError(f"{path}: {error.strerror}{_NOT_SEALED}") from error
+        raise NotEnrolledError(f"{path}: {error.strerror}{_NOT_ENROLLED}") from error
     except OSError as error:
         raise CredentialsError(f"{path}: {error.strerror}") from error

@@ -2,8 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,15 +18,18 @@ from device.credentials import (
 )
 from device.hardware.spool import drop
 from device.hardware.spool import look as look_at_spool
+from device.identity.files import CLOUD_FILE, NEW, NEXT, OLD, WELCOME_FILE, remove
 from device.journal.chain import FILE_NAME
-from device.journal.journal import JournalFault, LaterJournal, look_at
-from device.journal.salvage import files_set_aside, salvage
+from device.journal.journal import JournalFault, LaterJournal
+from device.journal.owed import what_is_owed
+from device.journal.setting_aside import set_aside
 from device.runtime import AlreadyRunningError, lock_state
 from device.settings import Settings
-from device.till.standing import Standing
-from protocol.money import Money, format_cents
 
-IDENTITY_FILES: Final = (KEY_FILE, CERTIFICATE_FILE, TRUST_FILE, AUTHORITY_FILE)
+IDENTITY_FILES: Final = (
+    *(KEY_FILE, CERTIFICATE_FILE, TRUST_FILE, AUTHORITY_FILE),
+    *(CLOUD_FILE, WELCOME_FILE),
+)
 """The key first: half a reset leaves nobody who can sign."""
 
 _WHAT_TO_DO: Final = (
@@ -95,67 +97,12 @@ def reset(settings: Settings, *, keep_identity: bool) -> Refused | Done:
         return Done(tuple(lines))
 
 
-def what_is_owed(state: Path) -> list[str]:
-    """What no signed answer has closed: a line a kind, with how many and how much.
-
-    Raises JournalFault where that cannot be known.
-    """
-    chain = look_at(state)
-    if chain is not None:
-        return _lines(chain.standing)
-    # A new journal would begin with what the damaged ones still owe; none has begun.
-    saved = salvage(files_set_aside(state))
-    return [f"  {len(saved.keys)} in a damaged journal"] if saved.keys else []
-
-
-def _lines(standing: Standing) -> list[str]:
-    cancelled = [each.sale.amount for each in standing.sales if each.is_cancelled]
-    undecided = [each.sale.amount for each in standing.sales if each.is_undecided]
-    unseen = [
-        each.sale.amount
-        for each in standing.sales
-        if each.approval is not None and not each.is_cancelled
-    ]
-    refunds = [each.refund.amount for each in standing.refunds]
-    return [
-        *_line("sale taken offline", "sales taken offline", [e.amount for e in standing.unsynced]),
-        *_line("cancelled sale", "cancelled sales", cancelled),
-        *_line("sale without a decision", "sales without a decision", undecided),
-        *_line("sale that staff may not have seen", "sales that staff may not have seen", unseen),
-        *_line("refund", "refunds", refunds),
-        *_line("sign-out", "sign-outs", [None] * len(standing.sign_outs)),
-    ]
-
-
-def _line(one: str, several: str, amounts: Sequence[Money | None]) -> list[str]:
-    if not amounts:
-        return []
-    sums: dict[str, int] = {}
-    for amount in amounts:
-        if amount is not None:
-            sums[amount.currency] = sums.get(amount.currency, 0) + amount.amount_in_cents
-    told = " and ".join(f"{format_cents(cents)} {name}" for name, cents in sorted(sums.items()))
-    count = f"  {len(amounts)} {one if len(amounts) == 1 else several}"
-    return [f"{count}, {told}" if told else count]
-
-
 def _set_aside(state: Path) -> list[str]:
-    """Rename the journal, whole: under a name that no later start takes for a damaged one."""
-    journal = state / FILE_NAME
     (state / HEALTH_FILE).unlink(missing_ok=True)
-    if not journal.exists():
+    aside = set_aside(state)
+    if not aside:
         return ["There was no journal."]
-    with closing(sqlite3.connect(journal)) as connection:
-        # The last to close a journal folds its log into it: then one file is all there is.
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    aside = next(
-        path
-        for path in (state / f"journal-before-reset-{n}.db" for n in range(1, 10_000))
-        if not path.exists()
-    )
-    journal.rename(aside)
-    _fsync(state)
-    return [f"The journal is kept as {aside.name}: everything in it is settled."]
+    return [f"The journal is kept as {aside}: everything in it is settled."]
 
 
 def _erase(state: Path) -> list[str]:
@@ -164,6 +111,10 @@ def _erase(state: Path) -> list[str]:
     for name in erased:
         (folder / name).unlink()
         _fsync(folder)
+    # What was drafted for the next identity, or kept of the one before, signs as well as it does.
+    for draft in (state / NEW, state / NEXT, state / OLD):
+        remove(draft)
+    _fsync(state)
     slips = sum(drop(each.path) for each in look_at_spool(state))
     lines = [f"The identity is erased: {', '.join(erased)}.", _REVOKE_IT] if erased else []
     if slips:

@@ -17,6 +17,7 @@ import uuid_utils
 
 from device.condition.health import HealthFile
 from device.condition.wellbeing import Thermometer, Wellbeing, wellbeing
+from device.identity.welcome import Welcome
 from device.journal.journal import Journal, JournalFault
 from device.journal.kept_checkpoint import KeptCheckpoint
 from device.link import Disconnected, Incoming, PolicyBytes, ReplyBytes, Subscribed
@@ -62,7 +63,7 @@ from device.till.trusted_time import believed
 from device.timing import SaleTiming
 from protocol.ids import CorrelationId, IdempotencyKey
 from protocol.messages import Declined, HeartbeatAnswered, Reason, Reply
-from protocol.policy import PolicyRefusal
+from protocol.policy import Policy, PolicyRefusal
 
 LOCK_FILE: Final = "railtix-pos.lock"
 BEAT_S: Final = 2.0
@@ -151,6 +152,7 @@ class Runtime:
         kept: KeptCheckpoint | None = None,
         health: HealthFile | None = None,
         thermometer: Thermometer | None = None,
+        welcome: Welcome | None = None,
     ) -> None:
         """`kept`: where the cloud's checkpoints go; `health`: where the program says how it is;
         None: nowhere. `thermometer`: the machine's own, if left out."""
@@ -173,6 +175,7 @@ class Runtime:
         self._lit_at = 0.0
         self._reply_cloud_us = 0
         self._kept = kept
+        self._welcome = welcome
         self._health = health
         self._thermometer = thermometer or Thermometer()
         self._started_at = clock()
@@ -309,6 +312,18 @@ class Runtime:
             return
         self._notary.trust(policy)
         self.take(PolicyArrived(policy, _zone(policy.timezone), payload.decode("ascii")))
+        self._greet(policy)
+
+    def _greet(self, policy: Policy) -> None:
+        slip = None if self._welcome is None else self._welcome.slip(policy)
+        if self._welcome is None or slip is None:
+            return
+        self._parts.printer.print(slip)
+        try:
+            self._welcome.said()
+        except OSError as error:
+            # It is printed again after the next start.
+            _log.warning("welcome_not_noted", reason=error.strerror)
 
     def _now(self) -> Now:
         return Now(

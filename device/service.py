@@ -5,9 +5,11 @@ import logging
 import os
 import secrets
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from importlib.metadata import version
 from time import monotonic, time_ns  # noqa: TID251 -- the program's edge hands the clock inwards
 from types import FrameType
@@ -18,9 +20,21 @@ import uuid_utils
 
 from device.clock import WallClock
 from device.condition.health import HealthFile, ScannerHealth, Sources
-from device.credentials import CREDENTIAL, FOLDER, KEY_FILE, CredentialsError
+from device.credentials import (
+    CREDENTIAL,
+    FOLDER,
+    KEY_FILE,
+    Credentials,
+    CredentialsError,
+    NotEnrolledError,
+    sealed_key,
+)
 from device.credentials import load as load_credentials
+from device.enrolling.happenings import Need
 from device.hardware.build import Hardware, HardwareRefusedError, open_hardware
+from device.identity.enrolment import Enroller, Enrolment, serial_of
+from device.identity.files import broker_of, recover
+from device.identity.welcome import Welcome
 from device.journal.journal import Journal
 from device.journal.kept_checkpoint import KeptCheckpoint
 from device.link import Link
@@ -35,7 +49,7 @@ from device.runtime import (
     Stop,
     lock_state,
 )
-from device.settings import Settings
+from device.settings import BrokerSettings, Settings
 from device.till.signals import Light
 from device.watchdog import Sign, Watchdog
 
@@ -50,22 +64,12 @@ def serve(settings: Settings) -> int:
     _log_as_json()
     # A watchdog that starves ends us by SIGABRT: where each thread hung then stands in the log.
     faulthandler.enable()
-    inbox: Inbox = Inbox()
-    firmware = version("railtix-credits")
     with ExitStack() as stack:
         try:
             lock_state(settings.state.path, stack)
-            credentials = load_credentials(settings.state.path, settings.keys)
-            tls_context = credentials.tls_context()
-            hardware = open_hardware(
-                settings.hardware,
-                on_key=lambda key, held: inbox.put(KeyPressed(key, held)),
-                on_qr=lambda text, captured_at, decoded_at: inbox.put(
-                    Scanned(text, captured_at, decoded_at)
-                ),
-                on_printer=lambda state, waiting: inbox.put(PrinterChanged(state, waiting)),
-                state=settings.state.path,
-            )
+            recover(settings.state.path)
+            appliance = Appliance(settings)
+            hardware = appliance.open()
         except (AlreadyRunningError, CredentialsError, HardwareRefusedError) as refusal:
             _log.error("not_started", reason=str(refusal))
             return NOT_STARTED
@@ -74,78 +78,196 @@ def serve(settings: Settings) -> int:
             return NOT_STARTED
         stack.callback(hardware.close)
         stack.callback(hardware.lamp.show, Light.DARK)
-        if settings.keys.kind == "credential" and (credentials.folder / KEY_FILE).exists():
-            _log.warning("key_lies_open", file=f"{FOLDER}/{KEY_FILE}", sealed_as=CREDENTIAL)
-        journal = Journal(
-            settings.state.path,
-            fresh_epoch=lambda: str(uuid_utils.uuid7()),
-            wall_ms=_wall_ms,
-            retention=settings.journal,
-        )
-        stack.callback(journal.close)
-        chance = secrets.SystemRandom()
-        link = Link(
-            settings.broker.host,
-            settings.broker.port,
-            credentials.device_id,
-            tls_context,
-            inbox.put,
-            firmware=firmware,
-            clock=monotonic,
-            chance=chance.random,
-        )
-        stack.callback(link.close)
-        runtime = Runtime(
-            inbox,
-            hardware,
-            journal,
-            link,
-            Notary(credentials),
-            firmware=firmware,
-            clock=monotonic,
-            wall_ms=_wall_ms,
-            wall_is_set=WallClock().is_set,
-            kept=KeptCheckpoint(settings.state.path),
-            health=HealthFile(
-                settings.state.path,
-                Sources(
-                    firmware,
-                    link_trouble=lambda: link.trouble,
-                    scanner=lambda: _scanner_health(hardware),
-                ),
-            ),
-        )
-
-        def stop(number: int, _frame: FrameType | None) -> None:
-            _log.info("stopping", signal=signal.Signals(number).name)
-            inbox.put(Stop())
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGTERM, appliance.stop)
+        signal.signal(signal.SIGINT, appliance.stop)
         watchdog = Watchdog.of_systemd(
             os.environ,
-            _signs(runtime, link, hardware),
-            is_ready=lambda: journal.is_open,
-            say=lambda: _status(runtime),
+            appliance.signs,
+            is_ready=appliance.is_ready,
+            say=appliance.say,
             clock=monotonic,
         )
         stack.callback(watchdog.close)
         watchdog.start()
-        _log.info("started", device_id=credentials.device_id, firmware=firmware)
-        runtime.run(link.start)
-    return SOUND
+        return appliance.run(hardware)
 
 
-def _signs(runtime: Runtime, link: Link, hardware: Hardware) -> Callable[[], Mapping[str, Sign]]:
-    def look() -> Mapping[str, Sign]:
-        scanner = hardware.scanner.health()
-        return {
-            "till": Sign(runtime.beats),
-            "link": Sign(link.beats),
-            "scanner": Sign(scanner.frames, rests=not scanner.is_looking),
-        }
+class Appliance:
+    """One life of the program: nobody yet, then a till, and nobody again should it expire."""
 
-    return look
+    def __init__(self, settings: Settings) -> None:
+        """Raises CredentialsError where an identity is there and of no use."""
+        self._settings = settings
+        self._state = settings.state.path
+        self._firmware = version("railtix-credits")
+        self._clock = WallClock()
+        self._inbox: Inbox = Inbox()
+        self._enrolment: Enrolment | None = None
+        self._till: tuple[Runtime, Link, Journal] | None = None
+        self._hardware: Hardware | None = None
+        self._is_stopping = False
+        self._need()
+
+    def open(self) -> Hardware:
+        """Its parts. Raises HardwareRefusedError, and whatever a part raises."""
+        self._hardware = open_hardware(
+            self._settings.hardware,
+            on_key=self._on_key,
+            on_qr=self._on_qr,
+            on_printer=lambda state, waiting: self._inbox.put(PrinterChanged(state, waiting)),
+            state=self._state,
+            wifi=self._settings.enrolment.wifi,
+        )
+        return self._hardware
+
+    def run(self, hardware: Hardware) -> int:
+        """Until `stop`; the exit code."""
+        while not self._is_stopping:
+            try:
+                need = self._need()
+                if need is not None:
+                    self._enrol(need, hardware)
+                elif not self._sell(hardware):
+                    break
+            except CredentialsError as refusal:
+                _log.error("not_started", reason=str(refusal))
+                return NOT_STARTED
+        return SOUND
+
+    def stop(self, number: int, _frame: FrameType | None) -> None:
+        _log.info("stopping", signal=signal.Signals(number).name)
+        self._is_stopping = True
+        if self._enrolment is not None:
+            self._enrolment.stop()
+        self._inbox.put(Stop())
+
+    def signs(self) -> Mapping[str, Sign]:
+        assert self._hardware is not None, "nobody watches what is not open"
+        scanner = self._hardware.scanner.health()
+        signs = {"scanner": Sign(scanner.frames, rests=not scanner.is_looking)}
+        enrolment, till = self._enrolment, self._till
+        if enrolment is not None:
+            signs["till"] = Sign(enrolment.beats)
+        elif till is not None:
+            runtime, link, _ = till
+            signs |= {"till": Sign(runtime.beats), "link": Sign(link.beats)}
+        return signs
+
+    def is_ready(self) -> bool:
+        return self._enrolment is not None or (self._till is not None and self._till[2].is_open)
+
+    def say(self) -> str:
+        """One line for `systemctl status`: nothing in it is secret, or a customer's."""
+        enrolment, till = self._enrolment, self._till
+        if enrolment is not None:
+            trouble = enrolment.state.trouble
+            return "not enrolled" + ("" if trouble is None else f": {trouble.value}")
+        return "starting" if till is None else _status(till[0])
+
+    def _on_key(self, key: str, held: bool) -> None:
+        enrolment = self._enrolment
+        if enrolment is not None:
+            enrolment.tap()
+        else:
+            self._inbox.put(KeyPressed(key, held))
+
+    def _on_qr(self, text: str, captured_at: float, decoded_at: float) -> None:
+        enrolment = self._enrolment
+        if enrolment is not None:
+            enrolment.see(text)
+        else:
+            self._inbox.put(Scanned(text, captured_at, decoded_at))
+
+    def _need(self) -> Need | None:
+        """Why it must enrol; None: it is somebody. Raises CredentialsError."""
+        try:
+            credentials = load_credentials(self._state, self._settings.keys)
+        except NotEnrolledError:
+            return Need.BLANK
+        # By a clock that nobody has set it would be valid, or not yet: then the broker says so.
+        if self._clock.is_set() and credentials.expires_at <= datetime.now(UTC):  # noqa: TID251
+            return Need.EXPIRED
+        return None
+
+    def _enrol(self, need: Need, hardware: Hardware) -> None:
+        serial = serial_of(self._settings.enrolment.serial)
+        enroller = Enroller(
+            self._state,
+            serial=serial,
+            clock_is_set=self._clock.is_set,
+            sealed_key=sealed_key(self._settings.keys, os.environ),
+        )
+        health = HealthFile(self._state, self._sources(lambda: "", hardware))
+        self._enrolment = Enrolment(
+            hardware, enroller, serial=serial, clock=monotonic, wall_ms=_wall_ms, health=health
+        )
+        _log.info("enrolling", need=need.value, firmware=self._firmware)
+        if self._is_stopping:
+            self._enrolment.stop()
+        self._enrolment.run(need)
+        self._enrolment = None
+
+    def _sell(self, hardware: Hardware) -> bool:
+        """Be a till; whether to look again who it is. Raises CredentialsError."""
+        credentials = load_credentials(self._state, self._settings.keys)
+        tls_context = credentials.tls_context()
+        broker = broker_of(self._settings)
+        if broker is None:
+            raise CredentialsError(
+                "nobody has said where the broker is: set [broker] host in pos.toml"
+            )
+        if self._settings.keys.kind == "credential" and (credentials.folder / KEY_FILE).exists():
+            _log.warning("key_lies_open", file=f"{FOLDER}/{KEY_FILE}", sealed_as=CREDENTIAL)
+        with ExitStack() as stack:
+            journal = Journal(
+                self._state,
+                fresh_epoch=lambda: str(uuid_utils.uuid7()),
+                wall_ms=_wall_ms,
+                retention=self._settings.journal,
+            )
+            stack.callback(journal.close)
+            link = self._link(credentials, tls_context, broker)
+            stack.callback(link.close)
+            runtime = Runtime(
+                self._inbox,
+                hardware,
+                journal,
+                link,
+                Notary(credentials),
+                firmware=self._firmware,
+                clock=monotonic,
+                wall_ms=_wall_ms,
+                wall_is_set=self._clock.is_set,
+                kept=KeptCheckpoint(self._state),
+                health=HealthFile(self._state, self._sources(lambda: link.trouble, hardware)),
+                welcome=Welcome(credentials.folder),
+            )
+            self._till = (runtime, link, journal)
+            _log.info("started", device_id=credentials.device_id, firmware=self._firmware)
+            runtime.run(link.start)
+        self._till = None
+        return False
+
+    def _link(
+        self, credentials: Credentials, tls_context: ssl.SSLContext, broker: BrokerSettings
+    ) -> Link:
+        return Link(
+            broker.host,
+            broker.port,
+            credentials.device_id,
+            tls_context,
+            self._inbox.put,
+            firmware=self._firmware,
+            clock=monotonic,
+            chance=secrets.SystemRandom().random,
+        )
+
+    def _sources(self, link_trouble: Callable[[], str], hardware: Hardware) -> Sources:
+        return Sources(
+            self._firmware,
+            link_trouble=link_trouble,
+            scanner=lambda: _scanner_health(hardware),
+        )
 
 
 def _scanner_health(hardware: Hardware) -> ScannerHealth:

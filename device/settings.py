@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, Final, Literal, cast, get_args
 
 import msgspec
 
@@ -50,11 +50,22 @@ class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: Literal["file", "credential"] = "file"
 
 
+class EnrolmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an appliance without an identity comes by one."""
+
+    wifi: Literal["networkmanager", "none"] = "networkmanager"
+    """Who joins the network that a Wi-Fi code names."""
+    serial: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]{0,64}\Z")] = ""
+    """What a claim may be bound to; without one a Pi's own."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything `railtix-pos` needs to know before it can ask the cloud."""
 
-    broker: BrokerSettings
+    broker: BrokerSettings | None = None
+    """None: where the cloud said when the appliance enrolled."""
     state: StateSettings = StateSettings()
+    enrolment: EnrolmentSettings = EnrolmentSettings()
     keys: KeySettings = KeySettings()
     journal: Retention = Retention()
     hardware: HardwareSettings = HardwareSettings()
@@ -122,7 +133,7 @@ def _override(tables: dict[str, object], name: str, value: str, source: _Source)
         )
         if section is None:
             break
-        struct = cast("type[msgspec.Struct]", fields[section])
+        struct = _struct_in(fields[section]) or struct
         path = (*path, section)
         words = words.removeprefix(f"{section}_")
     if words in fields and not _is_table(fields[words]):
@@ -145,7 +156,15 @@ def _value(text: str, kind: object) -> object:
 
 
 def _is_table(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)
+    return _struct_in(annotation) is not None
+
+
+def _struct_in(annotation: object) -> type[msgspec.Struct] | None:
+    """The table that a setting is, or that it may be left without."""
+    for each in (annotation, *get_args(annotation)):
+        if isinstance(each, type) and issubclass(each, msgspec.Struct):
+            return each
+    return None
 
 
 def _table(tables: dict[str, object], path: tuple[str, ...], source: _Source) -> dict[str, object]:
@@ -187,7 +206,7 @@ def _meant(path: tuple[str, ...], word: str) -> str:
     struct: type[msgspec.Struct] = Settings
     for section in path:
         fields = {each.encode_name: each.type for each in msgspec.structs.fields(struct)}
-        struct = cast("type[msgspec.Struct]", fields[section])
+        struct = _struct_in(fields[section]) or struct
     known = [each.encode_name for each in msgspec.structs.fields(struct)]
     near = get_close_matches(word, known, n=1)
     return f", was {near[0]} meant?" if near else ""

@@ -57,6 +57,8 @@ class Edge:
         self.papers: list[Paper] = []
         self.captures: list[float] = []
         """When the camera first saw each scene that was put before it."""
+        self.joined: list[str] = []
+        """The Wi-Fi networks that the appliance joined."""
         self._taps = 0
         self._refusal: str | None = None
         self._is_gone = False
@@ -125,6 +127,10 @@ class Edge:
     ) -> None:
         """Open its cover, unplug it, make it hang; silent: it prints and never says how it is."""
         self._order(paper=paper)
+
+    def put_in_reach(self, **networks: str) -> None:
+        """The Wi-Fi networks an aerial sees here, each with its password."""
+        self._order(wifi={"networks": networks})
 
     def put_printer(self, state: str) -> None:
         """ "ok", "low", "out", "open", "hung", "away" or "silent", as the appliance's edge says."""
@@ -251,6 +257,8 @@ class Edge:
                 self.papers.append(Paper(base64.b64decode(printed), at))
             case {"captured_at": at}:
                 self.captures.append(at)
+            case {"joined": ssid}:
+                self.joined.append(ssid)
             case {"tapped": _}:
                 self._taps += 1
             case {"refused": why}:

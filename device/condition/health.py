@@ -55,6 +55,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     printer: str = ""
     slips_waiting: int = 0
     scanner: ScannerHealth | None = None
+    enrolling: str = ""
+    """While the appliance is nobody: what it waits for, or what was wrong last."""
     clock: str = ""
     """"signed", "set" by this machine, or "not trusted"."""
 
@@ -82,9 +84,24 @@ class HealthFile:
     def tell(self, till: Till, refusal: str, now_s: float, wall_ms: int) -> None:
         """Write it, if it is time to."""
         said = self._said
-        if said is not None and now_s - said.at_s < PAUSE_S:
-            return
-        health = self._health_of(till, refusal, now_s, wall_ms)
+        if said is None or now_s - said.at_s >= PAUSE_S:
+            self._tell(self._health_of(till, refusal, now_s, wall_ms))
+
+    def tell_enrolling(self, what: str, now_s: float, wall_ms: int) -> None:
+        """The same of an appliance that is nobody yet."""
+        self._tell(
+            Health(
+                pid=os.getpid(),
+                firmware=self._sources.firmware,
+                at_s=now_s,
+                at_ms=wall_ms,
+                enrolling=what,
+                scanner=self._sources.scanner(),
+            )
+        )
+
+    def _tell(self, health: Health) -> None:
+        said, now_s = self._said, health.at_s
         if said is not None and now_s - said.at_s < AT_LEAST_S and _same(health, said):
             return
         self._said = health

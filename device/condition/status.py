@@ -11,8 +11,15 @@ import msgspec
 
 from device.condition.health import Health, is_alive, read_health
 from device.condition.standstill import SENTENCES, Known, Why, why
-from device.credentials import CredentialsError, Identity, load, load_identity
+from device.credentials import (
+    CredentialsError,
+    Identity,
+    NotEnrolledError,
+    load,
+    load_identity,
+)
 from device.hardware.spool import look as look_at_spool
+from device.identity.files import broker_of
 from device.journal.chain import FILE_NAME, Chain
 from device.journal.journal import JournalFault, look_at
 from device.journal.kept_checkpoint import KeptCheckpoint
@@ -140,7 +147,7 @@ def status_of(settings: Settings) -> Status:
         at_ms=now.ms,
         troubles=tuple(troubles),
         device_id="" if identity is None else identity.device_id,
-        broker=f"{settings.broker.host}:{settings.broker.port}",
+        broker=_broker(settings),
         certificate_expires_at_ms=(
             0 if identity is None else int(identity.expires_at.timestamp() * 1000)
         ),
@@ -162,11 +169,19 @@ def status_of(settings: Settings) -> Status:
     )
 
 
+def _broker(settings: Settings) -> str:
+    broker = broker_of(settings)
+    return "not known yet" if broker is None else f"{broker.host}:{broker.port}"
+
+
 def _identity(settings: Settings, troubles: list[str]) -> Identity | None:
     folder = settings.state.path
     try:
         # A sealed key is the running program's alone; who the appliance is, its certificate says.
         return load(folder) if settings.keys.kind == "file" else load_identity(folder)
+    except NotEnrolledError as error:
+        troubles.append(f"not enrolled: {error}")
+        return None
     except CredentialsError as error:
         troubles.append(f"no identity: {error}")
         return None
@@ -246,6 +261,8 @@ def _of_the_program(told: Health | None) -> list[str]:
     troubles: list[str] = []
     if told is not None and told.refusal:
         troubles.append(f"the cloud refuses this appliance: {told.refusal}")
+    if told is not None and told.enrolling:
+        troubles.append(f"it waits to be enrolled: {told.enrolling}")
     if told is not None and not told.is_journal_open:
         troubles.append("the disk refuses the journal: nothing is sold")
     return troubles

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, assert_never
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar, assert_never
 
 from device.hardware.buzzer import Buzzer, PiezoBuzzer
 from device.hardware.keypad import Keypad, MatrixKeypad, OnKey
@@ -14,6 +14,7 @@ from device.hardware.printer_line import Line, connect_to
 from device.hardware.reader_process import ReaderCommand, reader_of_pi, reader_of_stage
 from device.hardware.scanner import OnQr, Scanner
 from device.hardware.settings import HardwareSettings
+from device.hardware.wifi import NetworkManager, NoWifi, Wifi
 
 if TYPE_CHECKING:
     from gpiozero.pins import Factory
@@ -44,6 +45,7 @@ class Hardware:
     lamp: Lamp
     buzzer: Buzzer
     printer: Printer
+    wifi: Wifi
     _parts: ExitStack
 
     def close(self) -> None:
@@ -58,11 +60,13 @@ def open_hardware(
     on_qr: OnQr,
     on_printer: OnChange = lambda _state, _waiting: None,
     state: Path | None = None,
+    wifi: Literal["networkmanager", "none"] = "none",
     image_marker: Path = IMAGE_MARKER,
 ) -> Hardware:
     """Open the parts; `on_key`, `on_qr` and `on_printer` are called from the parts' own threads.
 
     `state`: the folder in which slips wait for the printer over a restart; None: they do not.
+    `wifi`: who joins networks, where the parts are real.
 
     Raises HardwareRefusedError for a simulation in a shipped image and for pins that cannot be
     moved, and whatever a part raises that cannot be opened; what was open by then is closed. A
@@ -72,10 +76,11 @@ def open_hardware(
         match settings.kind:
             case "pi":
                 reader, pin_factory, connect = _pi(settings, parts)
+                joins: Wifi = NetworkManager() if wifi == "networkmanager" else NoWifi()
             case "simulated":
                 if image_marker.exists():
                     raise HardwareRefusedError("a shipped image runs on real parts only")
-                reader, pin_factory, connect = _simulated(settings, parts)
+                reader, pin_factory, connect, joins = _simulated(settings, parts)
             case _:
                 assert_never(settings.kind)
         lamp = _closing(parts, RgbLamp(settings.lamp, pin_factory))
@@ -88,7 +93,7 @@ def open_hardware(
         )
         scanner = _closing(parts, Scanner(reader, on_qr))
         keypad = _closing(parts, MatrixKeypad(settings.keypad, on_key, pin_factory))
-        return Hardware(scanner, keypad, lamp, buzzer, printer, parts.pop_all())
+        return Hardware(scanner, keypad, lamp, buzzer, printer, joins, parts.pop_all())
 
 
 def _pi(settings: HardwareSettings, parts: ExitStack) -> "tuple[ReaderCommand, Factory, Connect]":
@@ -108,11 +113,11 @@ def _pi(settings: HardwareSettings, parts: ExitStack) -> "tuple[ReaderCommand, F
 
 def _simulated(
     settings: HardwareSettings, parts: ExitStack
-) -> "tuple[ReaderCommand, Factory, Connect]":
+) -> "tuple[ReaderCommand, Factory, Connect, Wifi]":
     from device.hardware.simulated import SimulatedEdge  # noqa: PLC0415 -- not on a Pi
 
     edge = _closing(parts, SimulatedEdge(settings))
-    return reader_of_stage(edge.stage), edge.pin_factory, edge.paper.connect
+    return reader_of_stage(edge.stage), edge.pin_factory, edge.paper.connect, edge.wifi
 
 
 def _closing(parts: ExitStack, part: "P") -> "P":

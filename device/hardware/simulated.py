@@ -4,6 +4,7 @@ Behind it the real drivers run. The appliance is the server of a Unix socket; se
 come and go. A client sends (see `Order`)
 
     {"press": "5"}   {"release": "5"}   {"tap": "5", "hold_ms": 60}   {"paper": "out"}
+    {"wifi": {"networks": {"name": "password"}, "has_wifi": true}}
     {"scene": {"width": w, "height": h, "grey": base64 of w * h bytes}}   {"scene": null}
 
 where paper is "ok", "low", "out", "open" (the cover), "hung", "away" or "silent" (it prints and
@@ -11,6 +12,7 @@ never says how it is); and every client is sent, with times in monotonic seconds
 
     {"pins": {"red": 0..1, "green": 0..1, "blue": 0..1}, "at": t}   at first and at each change
     {"tone": hertz or null, "at": t}   {"printed": base64 of bytes, "at": t}
+    {"joined": name}   a Wi-Fi network
     {"captured_at": t}   when the camera first sees a new scene
 
 while the sender of an order alone gets {"tapped": key, "at": t} when the driver had time to see the
@@ -35,6 +37,7 @@ from device.hardware.settings import HardwareSettings
 from device.hardware.simulated_camera import Scene, Stage
 from device.hardware.simulated_paper import Paper, SimulatedPaper
 from device.hardware.simulated_pins import KeyMatrix, SimulatedFactory
+from device.hardware.simulated_wifi import Reach, SimulatedWifi
 
 LINE_MAX: Final = 16 * 1024 * 1024
 """Bytes: a frame of 8 megapixels in base64, and some."""
@@ -62,6 +65,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hold_ms: Annotated[int, msgspec.Meta(ge=0, le=5000)] = 60
     scene: Scene | msgspec.UnsetType | None = msgspec.UNSET
     paper: Paper | None = None
+    wifi: Reach | None = None
 
     def __post_init__(self) -> None:
         for key in (self.press, self.release, self.tap):
@@ -78,6 +82,7 @@ class SimulatedEdge:
         self._clients: set[asyncio.StreamWriter] = set()
         self._pins: dict[str, object] = {"pins": {"red": 0.0, "green": 0.0, "blue": 0.0}, "at": 0.0}
         self.paper = SimulatedPaper(self._on_paper)
+        self.wifi = SimulatedWifi(on_joined=lambda ssid: self._tell({"joined": ssid}))
         self.matrix = KeyMatrix()
         self.pin_factory = SimulatedFactory(
             settings, self.matrix, on_colour=self._on_colour, on_tone=self._on_tone
@@ -198,6 +203,8 @@ class SimulatedEdge:
             self._stage.put(order.scene)
         if order.paper is not None:
             self.paper.put(order.paper)
+        if order.wifi is not None:
+            self.wifi.put(order.wifi)
 
     async def _looked_at(self, key: str, looks: int, at_least_s: float) -> None:
         began_at, first = monotonic(), self.matrix.looks(key)

@@ -12,6 +12,7 @@ from device.clock import WallClock
 from device.credentials import Credentials, CredentialsError
 from device.credentials import load as load_credentials
 from device.hardware.build import Hardware, open_hardware
+from device.identity.files import broker_of
 from device.runtime import lock_state
 from device.selftest.findings import Finding, Part, failed, skipped, slip_of
 from device.selftest.parts import (
@@ -77,8 +78,11 @@ class Walk:
             case Part.CERTIFICATE if self._credentials is not None:
                 return look_at_certificate(self._credentials, self.settings.keys, now)
             case Part.NETWORK if self._credentials is not None:
+                broker = broker_of(self.settings)
+                if broker is None:
+                    return failed(part, "nobody has said where the broker is: set [broker] host")
                 self._person.tell("Network: connecting to the broker ...")
-                return look_at_network(self.settings.broker, self._credentials)
+                return look_at_network(broker, self._credentials)
             case Part.DISK:
                 return look_at_disk(state)
             case Part.CLOCK:

@@ -21,6 +21,8 @@ from venue.phone import badge, phone
 from venue.programs import Program
 from venue.servers import Broker
 
+REFRESH_HZ = 880
+
 
 def run_pos(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -202,14 +204,42 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     assert "broker.port" in ended.stderr
 
 
-def test_an_appliance_without_an_identity_does_not_start(tmp_path: Path) -> None:
+def test_an_appliance_without_an_identity_asks_for_a_code_and_takes_no_other(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "pos.toml"
-    path.write_text('[broker]\nhost = "localhost"\n')
-    for command, said in (("run", "not_started"), ("status", "no identity")):
-        ended = run_pos(command, "--config", path, "--state", tmp_path / "state")
-        assert ended.returncode != 0
-        assert said in ended.stdout + ended.stderr
-        assert "identity/" in ended.stdout + ended.stderr
+    path.write_text(
+        f"""
+        [state]
+        directory = "{tmp_path / "state"}"
+        [enrolment]
+        serial = "serial-1"
+        [hardware]
+        kind = "simulated"
+        socket = "{tmp_path / "edge"}"
+        """
+    )
+    argv = [sys.executable, "-m", "device", "run", "--config", path]
+    with Program("railtix-pos", argv, tmp_path / "pos.log") as program:
+        with Edge(tmp_path / "edge") as edge:
+            edge.wait_for_light(Light.ENROL, timeout_s=60)
+            first = plain(edge.wait_for_paper(timeout_s=60).printed)
+            assert "Show me a code" in first
+            assert "serial-1" in first
+            began_at = now()
+            edge.show(badge(a_badge(), np.random.default_rng(1), "easy"))
+            edge.wait_for_tone(REFRESH_HZ, began_at, timeout_s=60)
+            edge.tap("5")
+            edge.wait_for_paper(began_at, timeout_s=60)
+            assert edge.light() is Light.ENROL
+            asked = run_pos("status", "--config", path)
+        assert asked.returncode == 1
+        assert "not enrolled" in asked.stdout
+        assert "it waits to be enrolled: show me a code" in asked.stdout
+        assert "running" in asked.stdout
+        assert "not known yet" in asked.stdout
+        assert program.stop(within_s=60) == 0
+    assert not (tmp_path / "state" / "identity").exists()
 
 
 def test_ctrl_c_stops_it_cleanly_even_before_it_ever_connected(

@@ -1,0 +1,1 @@
+"""How an appliance becomes somebody and stays so: enrolling, renewing, what lies on the disk."""
