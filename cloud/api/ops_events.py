@@ -66,7 +66,7 @@ class EventName(BaseModel):
 class VersionView(BaseModel):
     version: int
     applied_at: datetime
-    applied_by: str | None
+    applied_by: Annotated[str | None, Field(examples=["console:ana"])]
     """None: before versions were kept, or past the event's document."""
     rolled_back_to: int | None
     """The version whose content it is again; None: an edit."""

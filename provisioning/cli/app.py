@@ -2,7 +2,20 @@
 
 import typer
 
-from provisioning.cli import broker, ca, device, event, issue, policy, reissue, staff
+from provisioning.cli import (
+    broker,
+    ca,
+    device,
+    event,
+    issue,
+    policy,
+    product,
+    reissue,
+    settings,
+    sign_in,
+    staff,
+    stall,
+)
 
 app = typer.Typer(
     name="railtix-ops",
@@ -15,14 +28,21 @@ app = typer.Typer(
     A new venue: `ca init`, `ca issue server broker --dns NAME`, `ca issue worker 1`, `broker
     config --server broker`, then `ca issue device ID` for each appliance.
 
-    An event: `event apply FILE`, `device add ID`, `staff badge EVENT STAFF`. These ask the cloud
-    at RAILTIX_OPS_URL with the access token in RAILTIX_OPS_TOKEN.""",
+    Whoever runs an event: `sign-in --url https://...` once a shift, then `event`, `stall`,
+    `product`, `policy`, `device`, `staff`. A program sets RAILTIX_OPS_URL and RAILTIX_OPS_TOKEN
+    instead.""",
 )
+app.callback()(settings.before_every_command)
+app.command("sign-in")(sign_in.sign_in)
+app.command("sign-out")(sign_in.sign_out)
+app.command("whoami")(sign_in.whoami)
 ca.app.add_typer(issue.app, name="issue")
 ca.app.command("reissue")(reissue.reissue)
 app.add_typer(ca.app, name="ca")
 app.add_typer(broker.app, name="broker")
 app.add_typer(event.app, name="event")
+app.add_typer(stall.app, name="stall")
+app.add_typer(product.app, name="product")
 app.add_typer(device.app, name="device")
 app.add_typer(staff.app, name="staff")
 app.add_typer(policy.app, name="policy")

@@ -1,16 +1,82 @@
-"""railtix-ops policy: what an appliance was told, and has acknowledged."""
+"""railtix-ops policy: what appliances were told, and who has acknowledged it."""
 
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from provisioning.cli.cloud import DEFAULT_URL, AsJson, Cloud, Document, TokenFile, Url, show_json
+from provisioning.cli.editing import WAIT_FOR, EventId, Wait, WaitFor
 from provisioning.cli.offline import print_loss, print_rules
 from provisioning.cli.speaking import out, refuse
+from provisioning.cli.waiting import await_acknowledged, minute
 
-app = typer.Typer(no_args_is_help=True, help="The signed policies of appliances.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="""The signed policies of appliances: made from the event, published, acknowledged.
+
+    `policy status harbour`: who runs which version. To change what they say: `event set`,
+    `product`, `stall`.""",
+)
+
+
+@app.command("status")
+def status(
+    event_id: EventId,
+    *,
+    wait: Wait = False,
+    wait_for: WaitFor = WAIT_FOR,  # pyright: ignore[reportArgumentType]
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Who runs which version, and who lags behind: `policy status harbour --wait`."""
+    cloud = Cloud(url, token_file)
+    standings: list[Document] = cloud.get(f"/events/{event_id}/policies")
+    if as_json:
+        show_json(standings)
+    else:
+        _print_status(event_id, standings)
+    if wait and standings:
+        newest = {each["device_id"]: each["version"] for each in standings}
+        await_acknowledged(cloud, event_id, newest, wait_for, is_quiet=as_json)
+
+
+@app.command("history")
+def history(
+    device_id: Annotated[str, typer.Argument(metavar="ID")],
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every policy an appliance was given, the newest first."""
+    found = Cloud(url, token_file).get(f"/devices/{device_id}/policies?limit={limit}")
+    if as_json:
+        show_json(found)
+        return
+    table = Table("Policy", "Event version", "Issued (UTC)", "Published", "Counts until", "")
+    table.columns[0].justify = table.columns[1].justify = "right"
+    is_first_acked = True
+    for each in found:
+        note = ""
+        if each["is_acked"] and is_first_acked:
+            note, is_first_acked = "[green]acknowledged[/]", False
+        elif not each["is_acked"]:
+            note = "[yellow]not acknowledged[/]"
+        table.add_row(
+            str(each["version"]),
+            str(each["event_version"] or "-"),
+            minute(each["issued_at"]),
+            "not yet" if each["published_at"] is None else minute(each["published_at"]),
+            minute(each["expires_at"]),
+            note,
+        )
+    out.print(table)
 
 
 @app.command("show")
@@ -67,3 +133,49 @@ def _show_offline(terms: Document, *, as_json: bool) -> None:
 def key(url: Url = DEFAULT_URL, token_file: TokenFile = None) -> None:
     """The public key that appliances check their policies with (JSON), for enrolling one."""
     show_json(Cloud(url, token_file).get("/policy-key"))
+
+
+def _print_status(event_id: str, standings: list[Document]) -> None:
+    if not standings:
+        out.print(f"No appliance stands at {event_id} yet")
+        return
+    table = Table(
+        "Appliance",
+        "Stall",
+        "Policy",
+        "Event version",
+        "Acknowledged",
+        "At (UTC)",
+        "Last heard",
+        "",
+    )
+    for name in (2, 3, 4):
+        table.columns[name].justify = "right"
+    for each in standings:
+        acked = each["acked_version"]
+        runs = each["acked_event_version"]
+        made_from = str(each["event_version"] or "-")
+        if each["is_behind"] and runs is not None and runs != each["event_version"]:
+            made_from = f"{made_from}, runs {runs}"
+        table.add_row(
+            escape(each["device_id"]),
+            escape(each["stall_id"]),
+            str(each["version"]),
+            made_from,
+            str(acked) if acked else "-",
+            minute(each["acked_at"]) if acked and each["acked_at"] else "-",
+            minute(each["last_seen_at"]),
+            _state(each),
+        )
+    out.print(table)
+    behind = [each["device_id"] for each in standings if each["is_behind"]]
+    if behind:
+        out.print(f"[yellow]{len(behind)} of {len(standings)} lag behind[/]")
+    else:
+        out.print("[green]Every appliance runs the newest[/]")
+
+
+def _state(standing: Document) -> str:
+    if not standing["is_behind"]:
+        return "[green]up to date[/]"
+    return "[yellow]behind[/]" if standing["is_published"] else "[yellow]not published yet[/]"
