@@ -26,6 +26,7 @@ EDGE_CODES: Final[Mapping[str, HTTPStatus]] = {
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "not_json": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "not_jose": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "not_a_csr": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "request_not_understood": HTTPStatus.UNPROCESSABLE_ENTITY,
     "head_too_large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -145,7 +145,7 @@ def _is_pkcs10(request: Request) -> bool:
 def _not_pkcs10() -> Response:
     return problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        "not_pkcs10",
+        "not_a_csr",
         "The body is not marked as a certificate request.",
         f"Send PKCS #10 (DER, base64) with Content-Type: {est_wire.PKCS10}.",
     )

@@ -1,11 +1,13 @@
 """The HTTP edge on each database."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.cloud.api.edge import Edge
+from tests.cloud.api.enrolment_office import Office
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -24,3 +26,25 @@ def lone_edge(tmp_path: Path) -> Iterator[Edge]:
     edge = Edge(f"sqlite:///{tmp_path / 'cloud.sqlite'}", tmp_path)
     yield edge
     edge.close()
+
+
+@pytest.fixture(scope="session")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    """Where appliances enrol; every test there makes claims and names of its own."""
+    folder = tmp_path_factory.mktemp("office")
+    office = Office(f"sqlite:///{folder / 'cloud.sqlite'}", folder)
+    yield office
+    office.close()
+
+
+@pytest.fixture
+def later(office: Office) -> Iterator[Callable[[timedelta], None]]:
+    """Moves the office's clock, for one test."""
+    before = office.floor.time
+
+    def move(by: timedelta) -> None:
+        assert office.floor.time is not None
+        office.floor.time += by
+
+    yield move
+    office.floor.time = before
