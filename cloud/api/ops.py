@@ -101,6 +101,8 @@ class DeviceView(BaseModel):
     last_sale_at: datetime | None
     queue_in_cents: int | None
     """What of the queue was sold offline."""
+    currency: str | None
+    """Of its event."""
     temperature_c: int | None
     clock: Annotated[str | None, Field(examples=["cloud", "network", "unset"])]
     """Who it has its time from."""

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
+from provisioning.cli import fleet_view
 from provisioning.cli.cloud import DEFAULT_URL, AsJson, Cloud, Document, TokenFile, Url, show_json
 from provisioning.cli.speaking import out, refuse
 
@@ -15,6 +14,10 @@ app = typer.Typer(
     help="""Appliances: `add` one with its certificate, `move` it, `revoke` it when it is lost,
     `release` it when it was quarantined without harm.""",
 )
+
+app.command("list")(fleet_view.list_devices)
+app.command("show")(fleet_view.show)
+app.command("watch")(fleet_view.watch)
 
 DeviceId = Annotated[str, typer.Argument(metavar="ID", help="The common name it was issued to.")]
 Event = Annotated[str | None, typer.Option(help="The event it works at.")]
@@ -42,60 +45,6 @@ def add(
     if event is not None:
         body["place"] = {"event_id": event, "stall_id": stall}
     _show(Cloud(url, token_file).post("/devices", body), as_json=as_json)
-
-
-@app.command("list")
-def list_devices(
-    url: Url = DEFAULT_URL, token_file: TokenFile = None, as_json: AsJson = False
-) -> None:
-    """Every appliance: its stall, its policy, what waits in its queue, when it was last heard."""
-    devices = Cloud(url, token_file).get("/devices")
-    if as_json:
-        show_json(devices)
-        return
-    table = Table("Appliance", "Status", "Stall", "Policy", "Queue", "Printer", "Last heard")
-    for device in devices:
-        queue = "" if device["queue"] is None else str(device["queue"])
-        table.add_row(
-            device["device_id"],
-            _status(device),
-            _place(device),
-            f"{device['policy_acked']} of {device['policy_version']}",
-            queue,
-            escape(device["printer"] or ""),
-            _minute(device["last_seen_at"]),
-        )
-    out.print(table)
-
-
-@app.command("show")
-def show(
-    device_id: DeviceId,
-    url: Url = DEFAULT_URL,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """One appliance: where it stands, what it last said of itself, and whether it is believed."""
-    device = Cloud(url, token_file).get(f"/devices/{device_id}")
-    if as_json:
-        show_json(device)
-        return
-    out.print(f"[bold]{device['device_id']}[/]: {_status(device)}")
-    if device["quarantined_at"] is not None:
-        cause = device["quarantine_cause"]
-        out.print(f"  [red]since {_minute(device['quarantined_at'])} UTC: {_why(cause)}[/]")
-        out.print("  see docs/offline.md; then `device release` it, or `device revoke` it")
-    if device["revoked_at"] is not None:
-        out.print(f"  revoked {_minute(device['revoked_at'])} UTC")
-    out.print(f"  {_place(device) or 'at no stall yet'}")
-    out.print(f"  policy {device['policy_acked']} of {device['policy_version']}")
-    if device["last_seen_at"] is None:
-        out.print("  never heard of yet")
-        return
-    out.print(f"  last heard {_minute(device['last_seen_at'])} UTC")
-    out.print(f"  firmware {escape(device['firmware'])}")
-    out.print(f"  printer {escape(device['printer'])}")
-    out.print(f"  {device['queue']} messages wait to be sent")
 
 
 @app.command("release")
@@ -158,21 +107,5 @@ def _status(device: Document) -> str:
     return f"[{colour}]{device['status']}[/]"
 
 
-def _why(cause: str | None) -> str:
-    """A quarantine's cause in words."""
-    return {
-        "journal_went_back": "its journal is shorter, or less settled, than it said before",
-        "journal_forked": "its journal has other entries than it said before",
-        "journal_returned": "it went back to a journal that it had left for a new one",
-        "journal_entry_twice": "two sales say that they are the same entry of its journal",
-        "journal_entry_unseen": "a sale from before what it said was settled, never seen till now",
-    }.get(cause or "", str(cause))
-
-
 def _place(device: Document) -> str:
     return f"{device['stall_id']} at {device['event_id']}" if device["stall_id"] else ""
-
-
-def _minute(moment: str | None) -> str:
-    """`2026-06-01T12:34:56Z` as `2026-06-01 12:34` (UTC)."""
-    return "never" if moment is None else moment[:16].replace("T", " ")

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from cloud.store.database import Database
 from cloud.store.presence import read_watch
-from cloud.store.tables import device_certificates, device_presence, devices, policies
+from cloud.store.tables import device_certificates, device_presence, devices, events, policies
 from protocol.ids import DeviceId, EventId, StallId
 
 HEARD_LATELY: Final = timedelta(seconds=60)
@@ -79,6 +79,8 @@ class Device:
     last_sale_at: datetime | None
     queue_in_cents: int | None
     """What of the queue was sold offline."""
+    currency: str | None
+    """Of its event."""
     temperature_c: int | None
     clock: str | None
     uptime_s: int | None
@@ -153,9 +155,11 @@ def _select_seen() -> Select[Any]:
             device_presence.c.since.label("online_at"),
             expiry.c.certificate_expires_at,
             policies.c.issued_at.label("policy_issued_at"),
+            events.c.currency,
         )
         .outerjoin(device_presence, device_presence.c.device_id == devices.c.device_id)
         .outerjoin(expiry, expiry.c.device_id == devices.c.device_id)
+        .outerjoin(events, events.c.event_id == devices.c.event_id)
         .outerjoin(policies, (policies.c.device_id == devices.c.device_id) & newest)
     )
 
@@ -224,6 +228,7 @@ def _device(row: Row[Any], is_watched: bool, now: datetime) -> Device:
         online_at=row.online_at,
         last_sale_at=row.last_sale_at,
         queue_in_cents=row.queue_in_cents,
+        currency=row.currency,
         temperature_c=row.temperature_c,
         clock=row.clock,
         uptime_s=row.uptime_s,
