@@ -95,11 +95,14 @@ class Venue:
         doing: Doing | None = None,
         seed: int = 1,
         relay_cloud: bool = False,
+        enrols: bool = False,
     ) -> None:
         """`folder`: where everything is kept; a temporary one that goes when the venue closes.
 
         `database`: a SQLAlchemy address; SQLite in the folder when there is none.
         `relay_cloud`: the cloud reaches the broker through `cloud_network`, which can be cut.
+        `enrols`: the cloud has the authority, and a listener where appliances enrol; they reach it
+        through `enrolment_network`.
         """
         self._temporary = folder is None
         self.folder: Final = folder or Path(tempfile.mkdtemp(prefix="railtix-venue-"))
@@ -109,12 +112,14 @@ class Venue:
         self._doing: Doing = doing or _silently
         self._seed = seed
         self._relays_cloud = relay_cloud
+        self._enrols = enrols
         self._stack = ExitStack()
         self.appliances: list[Appliance] = []
         self.authority: Authority
         self.broker: Broker
         self.cloud: Program
         self.cloud_network: Network
+        self.enrolment_network: Network
         self.base_url: str
         self.desk: OpsDesk
         self.badge: IssuedBadge
@@ -177,15 +182,22 @@ class Venue:
             self.cloud_network = Network(broker_port)
             self._stack.callback(self.cloud_network.close)
             cloud_calls = self.cloud_network.port
+        listener_port = free_port()
+        if self._enrols:
+            self.enrolment_network = Network(listener_port)
+            self._stack.callback(self.enrolment_network.close)
         background = self._stack.enter_context(ThreadPoolExecutor(1))
         worker = Credentials(self.folder / "authority" / "issued" / "cloud-worker-1")
-        token = background.submit(self._prepare_cloud, worker, cloud_calls)
+        listener = self._listener_settings(listener_port, broker_port) if self._enrols else ""
+        token = background.submit(self._prepare_cloud, worker, cloud_calls, listener)
         with self._doing("certificate authority") as said:
             self.authority = Authority(self.folder / "authority")
-            with ThreadPoolExecutor(3) as clerks:
+            with ThreadPoolExecutor(4) as clerks:
                 for_broker = clerks.submit(self._set_up_broker, broker_port)
                 for_worker = clerks.submit(self.authority.certify_workers, "1")
-                for_devices = clerks.submit(self.authority.certify_devices, *names)
+                for_devices = clerks.submit(self._certify_devices, names)
+                if self._enrols:
+                    clerks.submit(self.authority.certify_server, "appliances").result()
             identities = for_devices.result()
             for_worker.result()
             said.append("P-256 root, issuing CA, CRL")
@@ -205,7 +217,27 @@ class Venue:
                 self._install(name, identity, trust).switch_on(self.rng())
             for appliance in self.appliances:
                 appliance.counter.wait_until_open()
-            said += [", ".join(names), "railtix-pos run"]
+            said += [", ".join(names) or "none so far", "railtix-pos run"]
+
+    def blank(self, name: str = "out-of-the-box", *, serial: str = "") -> Appliance:
+        """An appliance as it comes out of its box: nothing is set but its parts."""
+        appliance = self._appliance(name, f"[enrolment]\nserial = {_quoted(serial)}\n")
+        appliance.switch_on(self.rng())
+        return appliance
+
+    def _certify_devices(self, names: list[str]) -> list[Credentials]:
+        return self.authority.certify_devices(*names) if names else []
+
+    def _listener_settings(self, port: int, broker_port: int) -> str:
+        own = Credentials(self.folder / "authority" / "issued" / "appliances")
+        return (
+            f"[authority]\nfolder = {_quoted(self.folder / 'authority' / 'ca')}\n"
+            f"broker_folder = {_quoted(self.folder / 'broker')}\n"
+            f"[appliances]\nport = {port}\n"
+            f"certificate = {_quoted(own.certificate)}\nkey = {_quoted(own.key)}\n"
+            f'url = "https://localhost:{self.enrolment_network.port}"\n'
+            f'broker_host = "localhost"\nbroker_port = {broker_port}\n'
+        )
 
     def _set_up_broker(self, port: int) -> Broker:
         return Broker(
@@ -216,7 +248,7 @@ class Venue:
             port=port,
         )
 
-    def _prepare_cloud(self, worker: Credentials, broker_port: int) -> str:
+    def _prepare_cloud(self, worker: Credentials, broker_port: int, listener: str) -> str:
         """Settings, tables, and an access token for the ops desk."""
         database = "" if self._database is None else f"database = {_quoted(self._database)}\n"
         self.cloud_config.write_text(
@@ -225,7 +257,7 @@ class Venue:
             f'[broker]\nhost = "localhost"\nport = {broker_port}\n'
             f"certificate = {_quoted(worker.certificate)}\nkey = {_quoted(worker.key)}\n"
             f"authorities = {_quoted(worker.ca)}\n"
-            '[payments]\nprovider = "test"\n',
+            f'[payments]\nprovider = "test"\n{listener}',
             "utf-8",
         )
         self.cloud_config.chmod(0o600)
@@ -251,14 +283,20 @@ class Venue:
         shutil.copytree(identity.folder, folder / "identity")
         (folder / "identity" / "trust.json").write_text(json.dumps(trust), "ascii")
         network = Network(self.broker.port)
+        broker = f"[broker]\nhost = {_quoted(self.broker.host)}\nport = {network.port}\n"
+        return self._appliance(name, broker, network)
+
+    def _appliance(self, name: str, settings: str, network: Network | None = None) -> Appliance:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        network = network or Network(self.broker.port)
         self._stack.callback(network.close)
         # A Unix socket's path holds 107 characters: state folders may be longer.
         sockets = Path(tempfile.mkdtemp(prefix="railtix-edge-"))
         self._stack.callback(shutil.rmtree, sockets, ignore_errors=True)
         config = folder / "pos.toml"
         config.write_text(
-            f"[broker]\nhost = {_quoted(self.broker.host)}\nport = {network.port}\n"
-            f"[state]\ndirectory = {_quoted(folder)}\n"
+            f"{settings}[state]\ndirectory = {_quoted(folder)}\n"
             f'[hardware]\nkind = "simulated"\nsocket = {_quoted(sockets / "edge")}\n',
             "utf-8",
         )
