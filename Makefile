@@ -10,7 +10,8 @@ ARGS ?=
 
 # Debian packages: what the programs run on, and what the tests and pictures need besides.
 DEMO_PACKAGES := mosquitto libzbar0
-TEST_PACKAGES := $(DEMO_PACKAGES) postgresql chromium strace openssl systemd
+TEST_PACKAGES := $(DEMO_PACKAGES) postgresql chromium strace openssl systemd \
+  ghostscript fonts-dejavu-core
 
 # The rooms that decide: tested with every branch covered.
 PURE := protocol device/till device/enrolling cloud/ledger cloud/tickets

@@ -13,7 +13,7 @@ from cloud.api.forms import Reason, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
 from cloud.operations.fleet.change_pin import change_pin
 from cloud.operations.fleet.issue_badge import issue_badge
-from cloud.operations.fleet.print_badges import badge_of, print_badges
+from cloud.operations.fleet.print_badges import badge_of, choose_until_of, print_badges
 from cloud.operations.fleet.read_staff import StaffMember, list_staff
 from cloud.operations.fleet.revoke_staff import revoke_staff
 from cloud.operations.refusals import Refusal
@@ -108,6 +108,8 @@ class SheetBadge(BaseModel):
     badge_id: str
     badge: str
     """What the badge's QR says (JWS)."""
+    choose_until: datetime | None
+    """Until then its holder chooses a PIN with it; none: it has one."""
 
 
 class SheetView(BaseModel):
@@ -191,6 +193,7 @@ def post_badges(event_id: SlugInPath, body: SheetBody, holder: Ops, cloud: TheCl
                 is_supervisor=each.member.is_supervisor,
                 badge_id=badge_of(each.member),
                 badge=each.jws,
+                choose_until=choose_until_of(each.member),
             )
             for each in sheet.badges
         ],

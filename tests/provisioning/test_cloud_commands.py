@@ -155,7 +155,8 @@ def test_what_an_appliance_says_of_its_printer_cannot_break_the_list(
 
 def test_a_badge_drawn_as_a_picture_or_in_the_terminal_is_read_by_the_scanner(ops: Ops) -> None:
     ops.does("event", "apply", "event.toml")
-    said = ops.does("staff", "badge", "harbour", "mia", "--png", "badge.png", "--text", "badge.txt")
+    files = ("--png", "badge.png", "--text", "badge.txt")
+    said = ops.does("staff", "badge", "harbour", "mia", "--draw-pin", *files)
     assert "PIN (shown this once): " in said
     picture = Image.open(ops.folder / "badge.png").convert("L")
     reading = read_qr(np.asarray(picture))

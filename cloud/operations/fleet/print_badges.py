@@ -75,6 +75,11 @@ def badge_of(member: StaffMember) -> str:
     return member.badge.badge_id
 
 
+def choose_until_of(member: StaffMember) -> datetime | None:
+    assert member.badge is not None, "everybody has one by now"
+    return member.badge.choose_until
+
+
 def _with_badges(
     connection: Connection,
     event_id: EventId,
