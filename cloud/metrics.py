@@ -1,4 +1,4 @@
-"""What a process counts for whoever watches it, by Prometheus's names; docs/operations.md."""
+"""What a process counts for whoever watches it, by Prometheus's names; docs/running.md."""
 
 import math
 from typing import Final

@@ -15,7 +15,7 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     than `size_max_mib`; never before `backup_horizon_days`, whatever the size.
 
     The horizon is the age of the oldest backup that one would still restore the cloud from: until
-    then the journal may be all that remembers a sale (docs/operations.md).
+    then the journal may be all that remembers a sale (docs/running.md).
     """
 
     keep_days: _Days = 90

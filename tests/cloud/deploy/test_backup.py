@@ -1,4 +1,4 @@
-"""Backup and restore as docs/operations.md goes through them, on each database."""
+"""Backup and restore as docs/running.md goes through them, on each database."""
 
 import os
 import shutil

@@ -24,7 +24,10 @@ from tests.cloud.floor import Floor
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "cloud" / "deploy"
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
+# What runs the cloud, and how an event is run with it.
+OPERATIONS = "".join(
+    (ROOT / "docs" / name).read_text("utf-8") for name in ("running.md", "operations.md")
+)
 ALERTS: Any = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text("utf-8"))
 COMPOSE: Any = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 DASHBOARD: Any = json.loads((DEPLOY / "grafana" / "dashboards" / "railtix.json").read_text("utf-8"))
