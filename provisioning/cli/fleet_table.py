@@ -112,13 +112,14 @@ def changes(before: Mapping[str, Device], after: Mapping[str, Device]) -> frozen
 
 
 def summary(devices: Sequence[Device]) -> str:
-    """How many there are, are there, and are in trouble, and what they have not sent."""
+    """How many are in trouble, and are there, and what they have not sent."""
     here = [each for each in devices if each["status"] in {"active", "quarantined"}]
     count = {state: sum(each["online"] is state for each in here) for state in (True, False, None)}
-    parts = [f"{len(here)} appliances", f"{count[True]} online", f"{count[False]} offline"]
+    troubled = sum(bool(each["problems"]) for each in devices)
+    parts = [f"{troubled} in trouble of {len(here)}", f"{count[True]} online"]
+    parts.append(f"{count[False]} offline")
     if count[None]:
-        parts.append(f"{count[None]} nobody knows")
-    parts.append(f"{sum(bool(each['problems']) for each in devices)} in trouble")
+        parts.append(f"{count[None]} unknown")
     waiting = {each["currency"] or "" for each in here if each["queue_in_cents"]}
     for currency in sorted(waiting):
         cents = sum(
@@ -243,9 +244,10 @@ _PRINTER: Final = Column("Paper", 6, _printer)
 _WARMTH: Final = Column("°C", 3, _warmth)
 _FIRMWARE: Final = Column("Firmware", 9, lambda device, _: Cell(device["firmware"] or "-"))
 _COLUMNS: Final[Sequence[tuple[int, Column]]] = (
-    (0, Column("State", 8, _state)),
-    (0, Column("Appliance", 12, lambda device, _: Cell(device["device_id"]), grows=True)),
-    (0, Column("Stall", 8, lambda device, _: Cell(device["stall_id"] or "-"), grows=True)),
+    (0, Column("State", 9, _state)),
+    (0, Column("Appliance", 20, lambda device, _: Cell(device["device_id"]), grows=True)),
+    # Its name begins with its stall's, unless somebody chose another.
+    (100, Column("Stall", 12, lambda device, _: Cell(device["stall_id"] or "-"), grows=True)),
     (0, _SALE),
     (0, _QUEUE),
     (0, _CLOCK),
@@ -253,7 +255,7 @@ _COLUMNS: Final[Sequence[tuple[int, Column]]] = (
     (0, _POLICY),
     (0, _PRINTER),
     (0, _WARMTH),
-    (96, Column("Heard", 5, lambda device, now: Cell(age(device["last_seen_at"], now)))),
-    (96, _FIRMWARE),
-    (120, Column("Event", 14, lambda device, _: Cell(device["event_id"] or "-"))),
+    (108, Column("Heard", 5, lambda device, now: Cell(age(device["last_seen_at"], now)))),
+    (108, _FIRMWARE),
+    (124, Column("Event", 14, lambda device, _: Cell(device["event_id"] or "-"))),
 )
