@@ -21,6 +21,15 @@ class IssuedBadge:
     pin: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What lets one appliance enrol, once."""
+
+    claim_id: str
+    device_id: str
+    qr_text: str = field(repr=False)
+
+
 class OpsDesk:
     """Speaks to `/v1/ops` with an access token."""
 
@@ -70,6 +79,15 @@ class OpsDesk:
 
     def revoke_device(self, device_id: str, reason: str) -> dict[str, Any]:
         return self._ask("POST", f"/v1/ops/devices/{device_id}/revoke", {"reason": reason})
+
+    def claim(self, event_id: str, stall_id: str, **bound: str) -> Claim:
+        """`bound`: device_id, serial or replaces."""
+        body = {"event_id": event_id, "stall_id": stall_id, **bound}
+        made = self._ask("POST", "/v1/ops/claims", body)
+        return Claim(made["claim_id"], made["device_id"], made["qr_text"])
+
+    def withdraw(self, claim: Claim) -> None:
+        self._ask("POST", f"/v1/ops/claims/{claim.claim_id}/withdraw")
 
     def issue_badge(self, event_id: str, staff_id: str, pin: str) -> IssuedBadge:
         path = f"/v1/ops/events/{event_id}/staff/{staff_id}/badge"
