@@ -8,12 +8,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, cast
 
-import click
 import httpx
 import typer
 
 from provisioning.cli.sessions import Session, Sessions
-from provisioning.cli.settings import Settings, named, read_settings
+from provisioning.cli.settings import Settings, named, read_settings, when_the_command_ends
 from provisioning.cli.speaking import out, refuse
 
 URL_VARIABLE: Final = "RAILTIX_OPS_URL"
@@ -120,9 +119,7 @@ def line(url: str, ca: Path | None) -> httpx.Client:
         http = httpx.Client(base_url=url, timeout=TIMEOUT_S, verify=trust)
     except (OSError, httpx.InvalidURL) as why:
         refuse(f"{ca or url}: {why}")
-    context = click.get_current_context(silent=True)
-    if context is not None:
-        context.call_on_close(http.close)
+    when_the_command_ends(http.close)
     return http
 
 

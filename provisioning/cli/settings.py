@@ -1,10 +1,11 @@
 """railtix-ops' own settings: which cloud, and who vouches for it."""
 
 import tomllib
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Final
 
-import click
 import msgspec
 import typer
 
@@ -31,10 +32,20 @@ class Named(msgspec.Struct, frozen=True):
     ca: Path | None = None
 
 
+_COMMAND: Final[ContextVar[typer.Context | None]] = ContextVar("command", default=None)
+"""The command that runs now; typer keeps its own to itself."""
+
+
 def named() -> Named:
-    context = click.get_current_context(silent=True)
-    found = None if context is None else context.find_object(Named)
-    return found or Named()
+    command = _COMMAND.get()
+    found: object = None if command is None else command.obj
+    return found if isinstance(found, Named) else Named()
+
+
+def when_the_command_ends(do: Callable[[], None]) -> None:
+    command = _COMMAND.get()
+    if command is not None:
+        command.call_on_close(do)
 
 
 def read_settings() -> tuple[Settings, bool]:
@@ -71,3 +82,4 @@ def before_every_command(
 ) -> None:
     """What goes for every command, and stands before it."""
     context.obj = Named(config, ca)
+    _COMMAND.set(context)
