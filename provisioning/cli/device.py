@@ -5,19 +5,23 @@ from typing import Annotated, Any
 
 import typer
 
-from provisioning.cli import fleet_view
+from provisioning.cli import fleet_view, leaving
 from provisioning.cli.cloud import DEFAULT_URL, AsJson, Cloud, Document, TokenFile, Url, show_json
 from provisioning.cli.speaking import out, refuse
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="""Appliances: `add` one with its certificate, `move` it, `revoke` it when it is lost,
-    `release` it when it was quarantined without harm.""",
+    help="""Appliances: `list`, `show` and `watch` them; `move` one; `replace` it by another,
+    `decommission` it at the end, `revoke` it when it is lost or stolen; `release` it when it was
+    quarantined without harm. `add` enters one whose certificate was made by hand.""",
 )
 
 app.command("list")(fleet_view.list_devices)
 app.command("show")(fleet_view.show)
 app.command("watch")(fleet_view.watch)
+app.command("replace")(leaving.replace)
+app.command("revoke")(leaving.revoke)
+app.command("decommission")(leaving.decommission)
 
 DeviceId = Annotated[str, typer.Argument(metavar="ID", help="The common name it was issued to.")]
 Event = Annotated[str | None, typer.Option(help="The event it works at.")]
@@ -69,29 +73,23 @@ def move(
     *,
     event: Annotated[str, typer.Option(help="The event it works at.")],
     stall: Annotated[str, typer.Option(help="The stall it stands at from now on.")],
+    force: leaving.Force = False,
+    reason: Annotated[str | None, typer.Option(help="With --force, for the audit log.")] = None,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put an appliance at another stall; staff there sign in again."""
-    place = {"event_id": event, "stall_id": stall}
-    _show(Cloud(url, token_file).post(f"/devices/{device_id}/move", place), as_json=as_json)
+    """Put an appliance at another stall; staff there sign in again.
 
-
-@app.command("revoke")
-def revoke(
-    device_id: DeviceId,
-    reason: Annotated[str, typer.Option(help="For the audit log: `lost at the gate`.")],
-    url: Url = DEFAULT_URL,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Nothing new of this appliance is posted from now on. There is no way back.
-
-    Revoke its certificate too (`railtix-ops ca revoke ID`), so that the broker refuses it.
+    To another event it goes once nothing of the old one is left in it: the refusal says what is.
+    What it sold is posted at the old event whenever it comes; but people there see it no more.
     """
-    answer = Cloud(url, token_file).post(f"/devices/{device_id}/revoke", {"reason": reason})
-    _show(answer, as_json=as_json)
+    if force != (reason is not None):
+        refuse("--force and --reason go together")
+    body: Document = {"event_id": event, "stall_id": stall}
+    if force:
+        body["force_reason"] = reason
+    _show(Cloud(url, token_file).post(f"/devices/{device_id}/move", body), as_json=as_json)
 
 
 def _show(device: Any, *, as_json: bool) -> None:
