@@ -2,16 +2,18 @@
 
 import asyncio
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from cloud.api.defences import HEAD_BYTES_MAX, HEADERS
 from cloud.api.problems import problem
 
 HEAD_WITHIN_S: Final = 15.0
 """From the connection's beginning, or a request's first byte, to its last header."""
+
+GOODBYE_WITHIN_S: Final = 1.0
 
 
 class Wire(H11Protocol):
@@ -31,6 +33,14 @@ class Wire(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server leaves. TLS waits for the other side's goodbye, and a resting client, whose
+        connection is only kept for later, sends none."""
+        super().shutdown()
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is None or cycle.response_complete:
+            self.loop.call_later(GOODBYE_WITHIN_S, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP, or its headers are too long. There is no request to name."""
