@@ -64,6 +64,10 @@ bench-scanner: $(VENV)/.dev ## What the scanner reads of a folder of photos (PHO
 slips: $(VENV)/.dev ## Draw every kind of slip as the printer prints it (ARGS="--narrow --out /tmp")
 	$(BIN)/python -m bench.slips $(ARGS)
 
+.PHONY: badge-sheet
+badge-sheet: $(VENV)/.dev ## Draw a sheet of made-up staff badges (ARGS="--pdf FILE --paper letter")
+	$(BIN)/python -m bench.badge_sheet $(ARGS)
+
 .PHONY: fleet-picture
 fleet-picture: $(VENV)/.dev ## Draw `railtix-ops device watch` of a made-up fleet for the README
 	$(BIN)/python -m bench.fleet_picture docs/pictures/fleet-watch.svg
