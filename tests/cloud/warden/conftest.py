@@ -8,6 +8,12 @@ import pytest
 
 from cloud.settings import AuthoritySettings, BrokerSettings
 from cloud.warden.registry import Registry
+from provisioning.authority.certificates import Device
+from provisioning.authority.credentials import Credentials as KeptCredentials
+from provisioning.authority.folder import Authority as SigningAuthority
+from provisioning.authority.folder import Issued
+from provisioning.authority.passphrase import Passphrase, find_passphrase
+from provisioning.authority.refusals import Refusal
 from tests.cloud.floor import Floor, Till
 from tests.cloud.wire import Line, private_key, thumbprint_of
 from venue.servers import Authority, Broker, Credentials
@@ -58,16 +64,25 @@ Enrol = Callable[[Floor], tuple[Till, Line]]
 
 
 @pytest.fixture
-def enrol(broker: Broker, certify_device: Callable[[str], Credentials]) -> Enrol:
+def enrol(authority: Authority, broker: Broker, tmp_path: Path) -> Enrol:
     """Puts an appliance with a certificate of the authority at the stall; no name comes twice:
     what one test revokes no other uses."""
+    passphrase = find_passphrase(authority.ca, None, {})
+    assert isinstance(passphrase, Passphrase)
+    signing = SigningAuthority.open(authority.ca, passphrase)
+    assert isinstance(signing, SigningAuthority)
 
     def enrol(floor: Floor) -> tuple[Till, Line]:
-        credentials = certify_device(f"warded-{next(_numbers)}")
+        name = f"warded-{next(_numbers)}"
+        kept = KeptCredentials(tmp_path / name)
+        key = kept.own_key()
+        assert not isinstance(key, Refusal)
+        issued = signing.issue(Device(name), key.public_key(), floor.now())
+        assert isinstance(issued, Issued)
+        kept.keep(issued)
+        credentials = Credentials(kept.folder)
         till = floor.add_till(
-            credentials.folder.name,
-            private=private_key(credentials),
-            thumbprint=thumbprint_of(credentials),
+            name, private=private_key(credentials), thumbprint=thumbprint_of(credentials)
         )
         return till, Line.of(broker, credentials)
 
