@@ -68,6 +68,10 @@ slips: $(VENV)/.dev ## Draw every kind of slip as the printer prints it (ARGS="-
 badge-sheet: $(VENV)/.dev ## Draw a sheet of made-up staff badges (ARGS="--pdf FILE --paper letter")
 	$(BIN)/python -m bench.badge_sheet $(ARGS)
 
+.PHONY: bench-fleet
+bench-fleet: $(VENV)/.dev ## A thousand appliances: connect, beat, get a policy (ARGS="--restart-broker")
+	$(BIN)/python -m bench.fleet $(ARGS)
+
 .PHONY: fleet-picture
 fleet-picture: $(VENV)/.dev ## Draw `railtix-ops device watch` of a made-up fleet for the README
 	$(BIN)/python -m bench.fleet_picture docs/pictures/fleet-watch.svg

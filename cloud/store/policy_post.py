@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, func, select, update
-from sqlalchemy.sql.selectable import Select
+from sqlalchemy import Connection, Executable, Integer, String, func, select, update
+from sqlalchemy.sql.selectable import FromClause, Select
 
-from cloud.store.tables import devices, policies
+from cloud.store.rows import BatchStatement
+from cloud.store.tables import UtcTime, devices, policies
 from protocol.ids import DeviceId
 
 
@@ -32,18 +33,35 @@ def read_all_active(connection: Connection) -> list[Letter]:
     return _letters(connection, _NEWEST.where(policies.c.device_id.in_(active)))
 
 
+def read_newest(connection: Connection, device_ids: Sequence[DeviceId]) -> list[Letter]:
+    """The newest policy of each of these that is active."""
+    active = select(devices.c.device_id).where(
+        devices.c.status == "active", devices.c.device_id.in_(device_ids)
+    )
+    return _letters(connection, _NEWEST.where(policies.c.device_id.in_(active)))
+
+
 def mark_published(connection: Connection, letters: Sequence[Letter], now: datetime) -> None:
     """These and their elders: an older policy need not be sent once a newer one was."""
-    for letter in letters:
-        connection.execute(
-            update(policies)
-            .where(
-                policies.c.device_id == letter.device_id,
-                policies.c.version <= letter.version,
-                policies.c.published_at.is_(None),
-            )
-            .values(published_at=now)
+    rows = sorted((letter.device_id, letter.version, now) for letter in letters)
+    _MARK.write(connection, rows)
+
+
+def _mark(wanted: FromClause) -> Executable:
+    return (
+        update(policies)
+        .where(
+            policies.c.device_id == wanted.c.device_id,
+            policies.c.version <= wanted.c.version,
+            policies.c.published_at.is_(None),
         )
+        .values(published_at=wanted.c.published_at)
+    )
+
+
+_MARK: Final = BatchStatement(
+    {"device_id": String(), "version": Integer(), "published_at": UtcTime()}, _mark
+)
 
 
 def _letters(connection: Connection, statement: Select[*tuple[object, ...]]) -> list[Letter]:

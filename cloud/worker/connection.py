@@ -154,14 +154,20 @@ class BrokerConnection:
 
     def publish_and_wait(self, topic: str, payload: str, timeout_s: float) -> bool:
         """Retained; whether the broker has acknowledged it in time. Not from `take`."""
-        reason: Future[int] = Future()
-        self._outbox.append((topic, payload.encode(), True, _Asked(reason)))
+        return self.publish_all_and_wait([(topic, payload)], timeout_s)[0]
+
+    def publish_all_and_wait(
+        self, messages: Sequence[tuple[str, str]], timeout_s: float
+    ) -> list[bool]:
+        """Each topic with its payload, retained; whether the broker has acknowledged it in time.
+
+        All are on their way at once. Not from `take`.
+        """
+        asked = [(topic, payload, _Asked(Future())) for topic, payload in messages]
+        self._outbox.extend((topic, payload.encode(), True, each) for topic, payload, each in asked)
         self._ring()
-        try:
-            return reason.result(timeout_s) < FAILURE
-        except (TimeoutError, ConnectionError):
-            # The next round tries again.
-            return False
+        until = _clock() + timeout_s
+        return [_is_acknowledged(each.reason, until) for _, _, each in asked]
 
     def _ring(self) -> None:
         # A full pair rings already.
@@ -358,6 +364,14 @@ class _Wire:
             except ssl.SSLWantWriteError:
                 if not select.select([], [self._socket], [], CONNECT_TIMEOUT_S)[1]:
                     raise TimeoutError("the broker does not read") from None
+
+
+def _is_acknowledged(reason: Future[int], until: float) -> bool:
+    try:
+        return reason.result(max(0.0, until - _clock())) < FAILURE
+    except (TimeoutError, ConnectionError):
+        # The next round tries again.
+        return False
 
 
 def _clock() -> float:

@@ -273,10 +273,25 @@ class PacketReader:
         self._kept = buffer[at:]
 
 
-def connect_packet(client_id: str, *, keep_alive_s: int, properties: bytes = b"") -> bytes:
-    """CONNECT with a clean start; the session ends with the connection (3.1)."""
-    head = b"\x00\x04MQTT\x05\x02" + keep_alive_s.to_bytes(2, "big")
-    return _packet(0x10, head + _variable(len(properties)) + properties + _text(client_id))
+def connect_packet(
+    client_id: str,
+    *,
+    keep_alive_s: int,
+    properties: bytes = b"",
+    will: tuple[str, bytes] | None = None,
+) -> bytes:
+    """CONNECT with a clean start; the session ends with the connection (3.1).
+
+    `will`: a topic and what the broker is to publish there, retained, at QoS 1, should we be lost.
+    """
+    flags, last = (0x02, b"") if will is None else (0x2E, _will(*will))
+    head = b"\x00\x04MQTT\x05" + bytes((flags,)) + keep_alive_s.to_bytes(2, "big")
+    body = _variable(len(properties)) + properties + _text(client_id) + last
+    return _packet(0x10, head + body)
+
+
+def _will(topic: str, payload: bytes) -> bytes:
+    return b"\x00" + _text(topic) + len(payload).to_bytes(2, "big") + payload
 
 
 def subscribe_packet(topic: str, packet_id: int, *, qos: int = 1) -> bytes:

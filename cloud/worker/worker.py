@@ -26,6 +26,7 @@ from cloud.store.policy_post import (
     Letter,
     mark_published,
     read_all_active,
+    read_newest,
     read_unpublished,
 )
 from cloud.store.pruning import prune_spent_tokens
@@ -37,6 +38,8 @@ from protocol.ids import DeviceId
 
 BATCH_SIZE_MAX: Final = 256
 POLICY_POLL_S: Final = 0.5
+LETTERS_AT_ONCE: Final = 100
+"""Policies on their way to the broker together: a sale waits for no more than these."""
 PRUNE_EVERY_S: Final = 3600.0
 PUBLISH_TIMEOUT_S: Final = 5.0
 STOP_TIMEOUT_S: Final = 20.0
@@ -215,21 +218,31 @@ class Worker:
         """Whether the broker has taken each of them."""
         with self._desk.database.reading() as connection:
             letters = (read_all_active if publish_all else read_unpublished)(connection)
-        sent = [letter for letter in letters if self._publish_policy(letter)]
+        are_all_taken = True
+        for start in range(0, len(letters), LETTERS_AT_ONCE):
+            some = letters[start : start + LETTERS_AT_ONCE]
+            sent = self._send_policies(some)
+            are_all_taken = are_all_taken and len(sent) == len(some)
+        return are_all_taken
+
+    def _send_policies(self, letters: Sequence[Letter]) -> list[Letter]:
+        """Those that the broker has taken."""
+        messages = [(topics.policy(each.device_id), each.jws) for each in letters]
+        taken = self._connection.publish_all_and_wait(messages, PUBLISH_TIMEOUT_S)
+        sent = [letter for letter, is_taken in zip(letters, taken, strict=True) if is_taken]
         if not sent:
-            return not letters
+            return []
         with self._desk.database.transaction() as connection:
             mark_published(connection, sent, self._desk.now())
         # Another worker may have published a newer one just before ours: the last word is newest.
         with self._desk.database.reading() as connection:
-            newest = {letter.device_id: letter for letter in read_all_active(connection)}
-        for letter in sent:
-            after = newest.get(letter.device_id)
-            if after is not None and after.version > letter.version:
-                self._publish_policy(after)
-        return len(sent) == len(letters)
-
-    def _publish_policy(self, letter: Letter) -> bool:
-        return self._connection.publish_and_wait(
-            topics.policy(letter.device_id), letter.jws, PUBLISH_TIMEOUT_S
-        )
+            newest = read_newest(connection, [letter.device_id for letter in sent])
+        after = {letter.device_id: letter for letter in newest}
+        newer = [
+            after[each.device_id]
+            for each in sent
+            if each.device_id in after and after[each.device_id].version > each.version
+        ]
+        again = [(topics.policy(each.device_id), each.jws) for each in newer]
+        self._connection.publish_all_and_wait(again, PUBLISH_TIMEOUT_S)
+        return sent
