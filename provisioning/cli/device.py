@@ -5,17 +5,21 @@ from typing import Annotated, Any
 
 import typer
 
-from provisioning.cli import fleet_view, leaving
+from provisioning.cli import claim, fleet_view, leaving
 from provisioning.cli.cloud import DEFAULT_URL, AsJson, Cloud, Document, TokenFile, Url, show_json
 from provisioning.cli.speaking import out, refuse
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="""Appliances: `list`, `show` and `watch` them; `move` one; `replace` it by another,
-    `decommission` it at the end, `revoke` it when it is lost or stolen; `release` it when it was
-    quarantined without harm. `add` enters one whose certificate was made by hand.""",
+    help="""Appliances: `claim` shows a code that a new one enrols by; `list`, `show` and `watch`
+    them; `move` one; `replace` it by another, `decommission` it at the end, `revoke` it when it is
+    lost or stolen; `release` it when it was quarantined without harm. `add` enters one whose
+    certificate was made by hand.""",
 )
 
+app.command("claim")(claim.claim)
+app.command("claims")(claim.list_claims)
+app.command("withdraw-claim")(claim.withdraw_claim)
 app.command("list")(fleet_view.list_devices)
 app.command("show")(fleet_view.show)
 app.command("watch")(fleet_view.watch)
