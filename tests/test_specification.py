@@ -1,4 +1,4 @@
-"""docs/specification.md names the tests that show what was asked for: they are there."""
+"""docs/specification.md and the threat model name the tests that show it: they are there."""
 
 import ast
 import re
@@ -13,6 +13,12 @@ def test_every_test_that_the_specification_names_is_there() -> None:
     assert len(named) > 30
     missing = [each for each in named if each.partition("::")[2] not in _tests_of(each)]
     assert missing == []
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    named = sorted(set(NAMED.findall((ROOT / "docs/threat-model.md").read_text("utf-8"))))
+    assert len(named) > 30
+    assert [each for each in named if each.partition("::")[2] not in _tests_of(each)] == []
 
 
 def _tests_of(named: str) -> set[str]:
