@@ -34,6 +34,7 @@ class OpsDesk:
     """Speaks to `/v1/ops` with an access token."""
 
     def __init__(self, base_url: str, token: str) -> None:
+        self.token: Final = token
         self._http = httpx.Client(
             base_url=base_url,
             headers={"Authorization": f"Bearer {token}"},
