@@ -182,6 +182,26 @@ def reset(
     raise typer.Exit(0 if is_done else 1)
 
 
+@app.command()
+def upload(config: Config = None, state: State = None) -> None:
+    """Send what waits here over HTTPS: for an appliance that its broker takes nothing of any more.
+
+    A found, revoked or replaced one. Stop the appliance first. What the cloud answers is journaled,
+    so that it may be run again at any time; exit code 1 while something is left without an answer.
+    """
+    from device.upload import upload as upload_all
+
+    _log_trouble_alone()
+    try:
+        ended = upload_all(_settings(config, state), typer.echo)
+    except OSError as error:
+        typer.echo(f"railtix-pos: {error}", err=True)
+        raise typer.Exit(1) from error
+    for line in ended.lines:
+        typer.echo(line, err=not ended.is_all)
+    raise typer.Exit(0 if ended.is_all else 1)
+
+
 def main() -> None:
     app()
 

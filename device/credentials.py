@@ -64,6 +64,8 @@ class Identity:
     thumbprint: str
     """`x5t#S256` of the certificate: what every request is signed under."""
     expires_at: datetime
+    begins_at: datetime | None = None
+    """When its certificate's life began."""
     policy_keys: tuple[NamedKey, ...]
     """Whose policies are believed; every other key comes in a policy."""
     folder: Path
@@ -112,6 +114,7 @@ def load(
         device_id=identity.device_id,
         thumbprint=identity.thumbprint,
         expires_at=identity.expires_at,
+        begins_at=identity.begins_at,
         policy_keys=identity.policy_keys,
         folder=folder,
         key=key,
@@ -173,6 +176,7 @@ def _identity(folder: Path, certificate: x509.Certificate) -> Identity:
         device_id=DeviceId(name),
         thumbprint=thumbprint(certificate.public_bytes(Encoding.DER)),
         expires_at=certificate.not_valid_after_utc,
+        begins_at=certificate.not_valid_before_utc,
         policy_keys=_trust(folder / TRUST_FILE).policy_keys,
         folder=folder,
     )

@@ -168,6 +168,16 @@ class Link:
             connection.is_silent = True
             connection.is_over.set()
 
+    def use(self, tls_context: ssl.SSLContext) -> None:
+        """From the next connection on, which comes at once, be known by another certificate."""
+        tls_context.sslsocket_class = _TlsSocket
+        with self._lock:
+            self._tls_context = tls_context
+            connection = self._connection
+        self.trouble = ""
+        if connection is not None:
+            connection.is_over.set()
+
     def close(self) -> None:
         self._closing.set()
         with self._lock:

@@ -87,6 +87,11 @@ class Notary:
         self._find_reply_key: KeyFinder = find(())
         self._policy: Policy | None = None
 
+    def use(self, credentials: Credentials) -> None:
+        """From now on sign with this key, under this certificate."""
+        self._credentials = credentials
+        self._find_policy_key = find(credentials.policy_keys)
+
     @property
     def policy(self) -> Policy | None:
         return self._policy
@@ -294,6 +299,7 @@ class Notary:
                     resent_for=content.resent_for,
                     denied_version=content.denied_version,
                     journal_told=content.journal_told,
+                    session_id=content.session_id,
                     printer=at.printer,
                 )
                 return _with_wellbeing(beat, at.wellbeing)

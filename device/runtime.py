@@ -30,7 +30,13 @@ from device.till.contents import (
     AskToPostOffline,
     AskToRefund,
 )
-from device.till.entries import Entry, SaleAcceptedOffline, SaleAnswered, SaleCancelled
+from device.till.entries import (
+    Entry,
+    SaleAcceptedOffline,
+    SaleAnswered,
+    SaleCancelled,
+    SessionBegan,
+)
 from device.till.events import (
     Event,
     JournalFailed,
@@ -55,7 +61,10 @@ from device.till.signals import Light, Sound
 from device.till.states import (
     KeyingAmount,
     KeyingProducts,
+    NobodySignedIn,
+    Ready,
     Till,
+    WaitingForPolicy,
     awaited_hashes,
     deadline_of,
 )
@@ -134,6 +143,33 @@ class Wire(Protocol):
     def drop(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Rest:
+    """How the till rests, when it does."""
+
+    now_ms: int | None
+    """Trusted time; None: nobody knows what time it is."""
+    now_s: float
+    """Monotonic."""
+    has_sent_all: bool
+    """Nothing waits for an answer, and nobody is in the middle of anything."""
+    link_is_up: bool
+
+
+class Papers(Protocol):
+    """The certificate by which the appliance is known: renewed while the till rests."""
+
+    def rest(self, rest: Rest) -> bool:
+        """Whether it is over, and nothing but a new claim helps."""
+        ...
+
+    def heard(self) -> None: ...
+
+    def warning(self, now_ms: int | None) -> Slip | None:
+        """What whoever signs in should know, if anything."""
+        ...
+
+
 class Runtime:
     """Owns the till's state and the journal; nothing else touches either."""
 
@@ -153,6 +189,7 @@ class Runtime:
         health: HealthFile | None = None,
         thermometer: Thermometer | None = None,
         welcome: Welcome | None = None,
+        papers: Papers | None = None,
     ) -> None:
         """`kept`: where the cloud's checkpoints go; `health`: where the program says how it is;
         None: nowhere. `thermometer`: the machine's own, if left out."""
@@ -176,6 +213,9 @@ class Runtime:
         self._reply_cloud_us = 0
         self._kept = kept
         self._welcome = welcome
+        self._papers = papers
+        self.is_over = False
+        """It stopped because its certificate has run out."""
         self._health = health
         self._thermometer = thermometer or Thermometer()
         self._started_at = clock()
@@ -240,6 +280,9 @@ class Runtime:
 
     def _rest(self) -> None:
         self._keep_checkpoint()
+        if self._papers is not None and self._papers.rest(self._how_it_rests()):
+            self.is_over = True
+            self._inbox.put(Stop())
         self._thermometer.feel(self._clock())
         if self._health is not None:
             self._health.tell(self.till, self._refusal[1], self._clock(), self._wall_ms())
@@ -248,6 +291,16 @@ class Runtime:
         except JournalFault as fault:
             _log.error("journal_fault", fault=str(fault))
             self.take(JournalFailed(()))
+
+    def _how_it_rests(self) -> Rest:
+        till, anchor, now_s = self.till, self.till.anchor, self._clock()
+        is_idle = isinstance(till.phase, Ready | NobodySignedIn | WaitingForPolicy)
+        return Rest(
+            now_ms=None if anchor is None else anchor.at(now_s),
+            now_s=now_s,
+            has_sent_all=is_idle and not till.outbox and not self._sent,
+            link_is_up=till.link.is_up,
+        )
 
     def _trusted_ms(self) -> int | None:
         """The cloud's time, for what may take a moment: None while somebody keys a number."""
@@ -295,6 +348,8 @@ class Runtime:
         if isinstance(reply.outcome, HeartbeatAnswered):
             self._checkpoint = reply.outcome.checkpoint
         self._note_refusal(reply)
+        if self._papers is not None and not self._refusal[1]:
+            self._papers.heard()
         self.take(ReplyArrived(reply, arrived.payload.decode("ascii")))
 
     def _note_refusal(self, reply: Reply) -> None:
@@ -387,6 +442,10 @@ class Runtime:
         except JournalFault as fault:
             _log.error("journal_fault", fault=str(fault))
             return JournalFailed(entries)
+        if self._papers is not None and any(isinstance(each, SessionBegan) for each in entries):
+            slip = self._papers.warning(self._how_it_rests().now_ms)
+            if slip is not None:
+                self._parts.printer.print(slip)
         for entry in entries:
             decides = isinstance(entry, SaleAnswered | SaleCancelled | SaleAcceptedOffline)
             if decides and entry.key in self._timings:

@@ -9,6 +9,7 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from time import monotonic, time_ns  # noqa: TID251 -- the program's edge hands the clock inwards
@@ -34,11 +35,13 @@ from device.enrolling.happenings import Need
 from device.hardware.build import Hardware, HardwareRefusedError, open_hardware
 from device.identity.enrolment import Enroller, Enrolment, serial_of
 from device.identity.files import broker_of, recover
+from device.identity.renewal import Renewal
 from device.identity.welcome import Welcome
 from device.journal.journal import Journal
 from device.journal.kept_checkpoint import KeptCheckpoint
 from device.link import Link
 from device.notary import Notary
+from device.papers import RenewedPapers
 from device.runtime import (
     AlreadyRunningError,
     Inbox,
@@ -106,6 +109,8 @@ class Appliance:
         self._till: tuple[Runtime, Link, Journal] | None = None
         self._hardware: Hardware | None = None
         self._is_stopping = False
+        self._has_expired = False
+        """By the cloud's time, as far as the till has come to know it."""
         self._need()
 
     def open(self) -> Hardware:
@@ -184,6 +189,8 @@ class Appliance:
             credentials = load_credentials(self._state, self._settings.keys)
         except NotEnrolledError:
             return Need.BLANK
+        if self._has_expired:
+            return Need.EXPIRED
         # By a clock that nobody has set it would be valid, or not yet: then the broker says so.
         if self._clock.is_set() and credentials.expires_at <= datetime.now(UTC):  # noqa: TID251
             return Need.EXPIRED
@@ -204,7 +211,8 @@ class Appliance:
         _log.info("enrolling", need=need.value, firmware=self._firmware)
         if self._is_stopping:
             self._enrolment.stop()
-        self._enrolment.run(need)
+        if self._enrolment.run(need) is not None:
+            self._has_expired = False
         self._enrolment = None
 
     def _sell(self, hardware: Hardware) -> bool:
@@ -228,25 +236,41 @@ class Appliance:
             stack.callback(journal.close)
             link = self._link(credentials, tls_context, broker)
             stack.callback(link.close)
+            notary = Notary(credentials)
+            renewal = Renewal(
+                self._state,
+                self._settings.keys,
+                credentials,
+                serial=serial_of(self._settings.enrolment.serial),
+                clock_is_set=self._clock.is_set,
+            )
             runtime = Runtime(
                 self._inbox,
                 hardware,
                 journal,
                 link,
-                Notary(credentials),
+                notary,
                 firmware=self._firmware,
                 clock=monotonic,
                 wall_ms=_wall_ms,
                 wall_is_set=self._clock.is_set,
                 kept=KeptCheckpoint(self._state),
-                health=HealthFile(self._state, self._sources(lambda: link.trouble, hardware)),
+                health=HealthFile(
+                    self._state,
+                    replace(
+                        self._sources(lambda: link.trouble, hardware),
+                        renewal=lambda: renewal.trouble,
+                    ),
+                ),
                 welcome=Welcome(credentials.folder),
+                papers=RenewedPapers(renewal, link, notary),
             )
             self._till = (runtime, link, journal)
             _log.info("started", device_id=credentials.device_id, firmware=self._firmware)
             runtime.run(link.start)
         self._till = None
-        return False
+        self._has_expired = runtime.is_over
+        return runtime.is_over
 
     def _link(
         self, credentials: Credentials, tls_context: ssl.SSLContext, broker: BrokerSettings

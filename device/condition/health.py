@@ -47,6 +47,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     heard_at_ms: int | None = None
     """The last signed answer, or when the link came up."""
     link_trouble: str = ""
+    renewal: str = ""
+    """Why the certificate was not renewed when it was tried last."""
     refusal: str = ""
     """Why the cloud refuses this appliance, by its own signed answer."""
     waiting: dict[str, int] = {}
@@ -71,6 +73,7 @@ class Sources:
     firmware: str
     link_trouble: Callable[[], str]
     scanner: Callable[[], ScannerHealth | None]
+    renewal: Callable[[], str] = lambda: ""
 
 
 class HealthFile:
@@ -127,6 +130,7 @@ class HealthFile:
             is_answering=till.link.is_answering,
             heard_at_ms=heard_ms if till.link.is_up else None,
             link_trouble=self._sources.link_trouble(),
+            renewal=self._sources.renewal(),
             refusal=refusal,
             waiting=waiting,
             is_journal_open=not isinstance(till.phase, JournalBroken),

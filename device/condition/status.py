@@ -20,6 +20,7 @@ from device.credentials import (
 )
 from device.hardware.spool import look as look_at_spool
 from device.identity.files import broker_of
+from device.identity.renewal import DAYS_MIN
 from device.journal.chain import FILE_NAME, Chain
 from device.journal.journal import JournalFault, look_at
 from device.journal.kept_checkpoint import KeptCheckpoint
@@ -137,6 +138,8 @@ def status_of(settings: Settings) -> Status:
     days = -1 if identity is None else _days_left(identity, now)
     if identity is not None and days < 0:
         troubles.append("the certificate has expired")
+    elif identity is not None and days < DAYS_MIN:
+        troubles.append(_not_renewed(days, told))
     troubles += _of_the_program(told)
     is_old = queue.oldest_at_ms is not None and now.ms - queue.oldest_at_ms > STUCK_MAX_MS
     if is_old and standstill is not Why.MOVING:
@@ -255,6 +258,11 @@ def _detail(standstill: Why, told: Health | None) -> str:
             return told.link_trouble
         case _:
             return ""
+
+
+def _not_renewed(days: int, told: Health | None) -> str:
+    why = "" if told is None or not told.renewal else f": {told.renewal}"
+    return f"the certificate has {days} days left, and was not renewed{why}"
 
 
 def _of_the_program(told: Health | None) -> list[str]:

@@ -1,14 +1,22 @@
 """An appliance out of its box: by camera frames alone to its first sale, and what may go wrong."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from protocol.claim_qr import claim_qr_text, read_claim_qr
 from protocol.money import Money
 from protocol.wifi_qr import WifiNetwork, WifiSecurity, wifi_qr_text
+from provisioning.authority.certificates import Device
+from provisioning.authority.folder import Authority as Signing
+from provisioning.authority.folder import Issued
+from provisioning.authority.passphrase import Passphrase, find_passphrase
 from tests.journeys.bar import BAR_DOCUMENT, WITHIN_S, eventually, now, staff_it
 from venue.lights import Light
 from venue.paper import plain
@@ -153,4 +161,54 @@ def test_a_power_cut_while_the_cloud_answers_loses_neither_key_nor_claim(office:
     began = hold_up(box, office, claim.qr_text)
     slip(box, began, says=claim.device_id)
     assert (Path(box.folder) / "identity" / "key.pem").read_bytes() == drafted
+    box.switch_off()
+
+
+def with_a_certificate_of(days: int, office: Venue, name: str) -> Appliance:
+    """An appliance that was enrolled so long ago, and lay in its box since."""
+    folder = office.authority.ca
+    passphrase = find_passphrase(folder, None, {})
+    assert isinstance(passphrase, Passphrase)
+    signing = Signing.open(folder, passphrase)
+    assert isinstance(signing, Signing)
+    key = ec.generate_private_key(ec.SECP256R1())
+    issued = signing.issue(Device(name), key.public_key(), datetime.now(UTC) - timedelta(days))  # noqa: TID251
+    assert isinstance(issued, Issued)
+    identity = office.folder / name / "identity"
+    identity.mkdir(parents=True)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    trust = {"policy_keys": [office.desk.policy_key()]}
+    cloud = {
+        "url": f"https://localhost:{office.enrolment_network.port}",
+        "broker": {"host": office.broker.host, "port": office.broker.port},
+    }
+    for file, content in (
+        ("key.pem", pem),
+        ("certificate.pem", issued.chain_pem),
+        ("ca.pem", issued.root_pem),
+        ("trust.json", json.dumps(trust).encode()),
+        ("cloud.json", json.dumps(cloud).encode()),
+    ):
+        (identity / file).write_bytes(content)
+        (identity / file).chmod(0o600)
+    office.desk.register_device(name, identity / "certificate.pem", EVENT, STALL)
+    return office.blank(name)
+
+
+def test_a_certificate_past_two_thirds_of_its_life_is_renewed_and_the_next_sale_signed_under_it(
+    office: Venue,
+) -> None:
+    box = with_a_certificate_of(62, office, "lay-around-1")
+    identity = box.folder / "identity" / "certificate.pem"
+    old = identity.read_bytes()
+    wait(box, Light.NOBODY_SIGNED_IN)
+    eventually(lambda: "certificate_renewed" in box.program.output() or None, "the renewal")
+    assert identity.read_bytes() != old
+    assert not (box.folder / "identity.old").exists()
+    assert not (box.folder / "identity.next").exists()
+    wait(box, Light.NOBODY_SIGNED_IN, now())
+    box.counter.sign_in(staff_it(office))
+    guest = office.attendee("renewed@example.org")
+    guest.top_up(TOP_UP)
+    assert box.counter.sell("300#", guest.fresh_qr().digits, "easy").light is Light.APPROVED
     box.switch_off()
