@@ -175,6 +175,9 @@ class HeartbeatAnswered(_Outcome, frozen=True, tag="heartbeat_answered", omit_de
     journal_known: JournalKnown | None = None
     """Said where this heartbeat says less than the cloud knows: late, or from an older copy of
     the journal. The next heartbeat, sent at once, says it again, and so tells which."""
+    session_over: Key | None = None
+    """The heartbeat's `session_id`, where that session was ended: nothing is sold in it any more,
+    online or alone."""
 
 
 Outcome = (

@@ -313,6 +313,8 @@ class Heartbeat(_Request, frozen=True, kw_only=True, tag="heartbeat"):
     """The deny list it holds (`DeniedChanges.version`); 0: none."""
     journal_told: JournalKnown | None = None
     """The newest `HeartbeatAnswered.journal_known` since it started, said again as it was."""
+    session_id: Key | None = None
+    """Of whoever is signed in there, as far as the appliance knows."""
     temperature_c: TemperatureC | None = None
     """The hottest of its sensors; None: it has none, or its firmware does not say."""
     clock: ClockTrust | None = None

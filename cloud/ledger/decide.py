@@ -401,6 +401,19 @@ def _sign_out(book: Book, request: SignOut) -> Decision:
     )
 
 
+def _over(book: Book, request: Heartbeat) -> str | None:
+    """The session that the appliance believes in, where it was ended, or its holder's place taken.
+
+    One that nobody knows may have been lost with a backup: of that, only a sale is told.
+    """
+    if request.session_id is None:
+        return None
+    session = book.session(SessionId(request.session_id))
+    if session is None or session.device_id != request.device:
+        return None
+    return request.session_id if book.has_ended(session) or not session.staff_assigned else None
+
+
 def _answer_heartbeat(book: Book, presented: Presented, request: Heartbeat) -> Decision:
     shut_out = book.why_shut_out(presented)
     if shut_out is Reason.DEVICE_REVOKED:
@@ -436,6 +449,7 @@ def _answer_heartbeat(book: Book, presented: Presented, request: Heartbeat) -> D
             denied=told.denied,
             wallet_keys=told.wallet_keys,
             journal_known=heard.known,
+            session_over=_over(book, request),
         ),
         flags=flags if heard.known is None else (Flag.JOURNAL_BEHIND,),
         left=appliance.journal if heard.begins_epoch else None,

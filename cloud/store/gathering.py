@@ -60,7 +60,6 @@ from protocol.ids import (
 from protocol.messages import (
     Cancel,
     Deduct,
-    Heartbeat,
     JournalPosition,
     OfflineAcceptance,
     Reason,
@@ -189,7 +188,7 @@ def _ask_places(connection: Connection, batch: Sequence[Presented]) -> Answer:
             each.request.device_id,
             each.thumbprint,
             None
-            if isinstance(each.request, Heartbeat | Cancel)
+            if isinstance(each.request, Cancel) or each.request.session_id is None
             else as_uuid_text(each.request.session_id),
         )
         for each in batch

@@ -142,6 +142,7 @@ class AskForHeartbeat:
     resent_for: str = ""
     denied_version: int = 0
     journal_told: JournalKnown | None = None
+    session_id: str | None = None
 
 
 Content = (

@@ -85,6 +85,7 @@ from device.till.selling import (
 from device.till.showing_balance import give_up_balance, hear_balance_for_slip, see_wallet
 from device.till.signals import Light, Sound
 from device.till.staffing import (
+    end_if_over,
     give_up_sign_in,
     hear_sign_in,
     key_pin,
@@ -288,7 +289,9 @@ def _hear(till: Till, event: ReplyArrived, now: Now) -> Step:
             till, refused = close_heartbeat(till, event, now.monotonic_s)
             if refused:
                 return till, refused
-            return resending.attend(till, _asked_to_resend(event), now.monotonic_s)
+            till, ended = end_if_over(till, event, now)
+            till, asked = resending.attend(till, _asked_to_resend(event), now.monotonic_s)
+            return till, (*ended, *asked)
         case (("cancel" | "sign_out" | "offline_acceptance" | "resubmission"), _):
             till, closed = close_posted(till, event, now.monotonic_s)
             till, more = resending.go_on(till, now.monotonic_s)

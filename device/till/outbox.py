@@ -316,6 +316,7 @@ def _beat(till: Till, now: Now) -> Step:
         till.resent_for,
         till.record.denied_version,
         till.journal_told,
+        None if till.session is None else till.session.session_id,
     )
     return replace(till, link=link), (SendRequest(content, int(wait_s)),)
 

@@ -6,7 +6,7 @@ from typing import Final
 from device.till.approving import ask_to_approve
 from device.till.contents import AskToChoosePin, AskToSignIn, Pin
 from device.till.effects import Effects, Journal, Look, MakeSound, Note, Print, ShowLight
-from device.till.entries import SessionBegan
+from device.till.entries import SessionBegan, SessionEnded
 from device.till.events import KeyPressed, Now, QrSeen, ReplyArrived
 from device.till.notices import new_pin_slip, refusal_slip
 from device.till.outbox import RESEND_AT_S, ask, hear, ignored
@@ -20,10 +20,18 @@ from device.till.resting import (
 )
 from device.till.signals import Light, Sound
 from device.till.states import (
+    BalanceWanted,
     Keyed,
+    KeyingAmount,
     KeyingPin,
     KeyingPinAgain,
+    KeyingProducts,
+    KeyingRefund,
+    LeaveAsked,
     NobodySignedIn,
+    Ready,
+    ReceiptWanted,
+    RefundWanted,
     Sighting,
     SigningIn,
     SupervisorWanted,
@@ -31,7 +39,7 @@ from device.till.states import (
 )
 from device.till.viewing import is_same_sighting, still_in_view
 from device.till.wording import sentence_of
-from protocol.messages import Declined, Reason, SignedIn
+from protocol.messages import Declined, HeartbeatAnswered, Reason, SignedIn
 from protocol.policy import open_badge
 from protocol.signing import SignatureRefusal
 from protocol.wallet_qr import QrRefusal, read
@@ -148,6 +156,34 @@ def give_up_sign_in(till: Till, phase: SigningIn, now: Now) -> Step:
         paper = (Print(refusal_slip("Perhaps", _PERHAPS_KEPT, till.terms, now.wall_ms)),)
     till, effects = show_fault(till, now.monotonic_s)
     return till, (*effects, Note("no_reply", phase.key, phase.kind), *paper)
+
+
+def end_if_over(till: Till, event: ReplyArrived, now: Now) -> Step:
+    """What a heartbeat's answer says of the session, once nobody waits for anything at the till.
+
+    Until then the answer to what is under way says so; and the next heartbeat, again.
+    """
+    outcome, session = event.reply.outcome, till.session
+    over = outcome.session_over if isinstance(outcome, HeartbeatAnswered) else None
+    if session is None or over != session.session_id:
+        return till, ()
+    match till.phase:
+        case (
+            Ready()
+            | KeyingAmount()
+            | KeyingProducts()
+            | BalanceWanted()
+            | ReceiptWanted()
+            | KeyingRefund()
+            | SupervisorWanted()
+            | KeyingPin(approving=RefundWanted())
+            | LeaveAsked()
+        ):
+            till, effects = rest(replace(till, session=None), now.wall_ms)
+            ended = Journal((SessionEnded(session.session_id, None),))
+            return till, (ended, *effects, Note("session_over"))
+        case _:
+            return till, ()
 
 
 def _ask(till: Till, content: AskToSignIn | AskToChoosePin, keyed: Keyed | None, now: Now) -> Step:

@@ -175,6 +175,8 @@ class Stage:
     recalls: int = 0
     resend: Resend | None = None
     """What the cloud asks for in its answers to heartbeats."""
+    session_over: str | None = None
+    """The session whose end it tells of in its answers to heartbeats."""
     after_print: Callable[[], None] | None = None
     """Something that goes wrong once a slip was printed."""
     policy: Policy | None = None
@@ -278,7 +280,9 @@ class Stage:
             answers="heartbeat",
             request_hash=signed.request_hash,
             answered_at_ms=self.wall_ms,
-            outcome=HeartbeatAnswered(self.wall_ms, 1, resend=self.resend),
+            outcome=HeartbeatAnswered(
+                self.wall_ms, 1, resend=self.resend, session_over=self.session_over
+            ),
         )
 
     def _pass(self, until: float) -> None:

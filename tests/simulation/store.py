@@ -180,7 +180,7 @@ class Store:
 
 def _session_named(request: Request) -> str | None:
     match request:
-        case Deduct() | OfflineAcceptance() | Cancel() | SignOut() | BalanceRequest():
+        case Deduct() | OfflineAcceptance() | Cancel() | SignOut() | BalanceRequest() | Heartbeat():
             return request.session_id
         case _:
             return None

@@ -240,6 +240,25 @@ def test_a_heartbeat_is_answered_and_an_appliance_whose_journal_forked_is_quaran
     assert world.decided[0][1].outcome_name == "heartbeat_answered"
 
 
+def test_a_heartbeat_is_told_of_the_end_of_the_session_it_names_and_of_no_other() -> None:
+    world = World()
+
+    def over(**named: str) -> str | None:
+        return world.ask_one(replace(heartbeat(), **named)).session_over
+
+    mine, anothers = "session-of-till-0", "session-of-till-1"
+    assert over() is None
+    assert over(session_id=mine) is None
+    assert over(session_id="lost-with-a-backup") is None
+    world.ask(sign_out(at=1, of=1))
+    assert over(session_id=anothers) is None
+    world.session_changes["staff_assigned"] = False
+    assert over(session_id=mine) == mine
+    world.session_changes.clear()
+    world.ask(sign_out())
+    assert over(session_id=mine) == mine
+
+
 def test_after_a_restore_the_journal_is_asked_for_until_it_was_said_again() -> None:
     world = World()
     world.resend = Resending("restore-000000000001", JOURNAL.epoch, 5)

@@ -58,6 +58,18 @@ def test_what_was_sold_before_is_answered_for_and_cancelled_as_ever(floor: Floor
     assert floor.balance(guest) == 2000
 
 
+def test_an_idle_appliance_learns_of_it_by_its_next_heartbeat(floor: Floor) -> None:
+    till = floor.add_till()
+    beat = floor.ask_one(till, till.heartbeat(session_id=till.session_id))
+    assert beat.session_over is None
+    revoke(floor)
+    beat = floor.ask_one(till, till.heartbeat(session_id=till.session_id))
+    assert beat.session_over == till.session_id
+    assert floor.ask_one(till, till.heartbeat()).session_over is None
+    odd = floor.ask_one(till, till.heartbeat(session_id="no-uuid-but-a-key"))
+    assert odd.session_over is None
+
+
 def test_a_revoked_supervisor_approves_nothing(floor: Floor) -> None:
     till, guest = floor.add_till(), floor.add_guest()
     sale = sold(floor, till, guest)
