@@ -56,6 +56,10 @@ bench-throughput: $(VENV)/.dev ## Deducts a second beside pgbench on the same se
 bench-latency: $(VENV)/.dev ## Frame to light, split by stage
 	$(BIN)/python -m bench.latency $(ARGS)
 
+.PHONY: bench-revocation
+bench-revocation: $(VENV)/.dev ## How soon a revoked appliance is refused, and its session ended
+	$(BIN)/python -m bench.revocation $(ARGS)
+
 .PHONY: bench-scanner
 bench-scanner: $(VENV)/.dev ## What the scanner reads of a folder of photos (PHOTOS=folder)
 	$(BIN)/python -m bench.scanner --photos "$(PHOTOS)" $(ARGS)

@@ -132,7 +132,7 @@ def test_the_containerfile_passes_its_linter() -> None:
 def test_containers_run_programs_that_there_are() -> None:
     commands = _commands().commands
     assert {each["command"][0] for each in OURS.values()} == {
-        *("migrate", "api", "worker", "sequencer", "courier"),
+        *("migrate", "api", "worker", "sequencer", "courier", "warden"),
     }
     for name, each in OURS.items():
         assert each["command"][0] in commands, name
@@ -168,7 +168,8 @@ def test_containers_settings_are_taken(tmp_path: Path, monkeypatch: pytest.Monke
             given.setenv("RAILTIX_SECRETS", str(secrets))
             settings = read_settings(config)
         assert settings.metrics.port == 9100, name
-        assert (settings.broker is not None) == name.startswith("worker"), name
+        assert (settings.broker is not None) == name.startswith(("worker", "warden")), name
+        assert (settings.authority is not None) == (name == "warden"), name
         assert settings.payments.provider == "stripe"
 
 
