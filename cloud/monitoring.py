@@ -40,6 +40,9 @@ _FIGURES: Final[Mapping[str, str]] = {
     "approvals_waiting": "Refunds and adjustments that wait for a second person.",
     "devices_silent": "Appliances at a stall that were not heard for three minutes.",
     "devices_queue": "Messages that appliances still have to send, as each said last.",
+    "devices_online": "Appliances that the broker has a connection of; absent: nobody knows.",
+    "devices_clock_unset": "Appliances at a stall that have their time from nobody.",
+    "devices_hottest_celsius": "The hottest appliance that was heard lately.",
 }
 """What each means; its metric is `railtix_` and the name, with `_s` written out."""
 
@@ -97,7 +100,9 @@ class Telling(Collector):
             _log.warning("figures_not_read", error=type(error).__name__)
             return
         for name, meaning in _FIGURES.items():
-            yield GaugeMetricFamily(metric_of(name), meaning, getattr(found, name))
+            figure = getattr(found, name)
+            if figure is not None:
+                yield GaugeMetricFamily(metric_of(name), meaning, figure)
         devices = GaugeMetricFamily(
             "railtix_devices", "Appliances by their status.", labels=["status"]
         )

@@ -1,7 +1,7 @@
 """Who is connected, as the broker says: written by workers, apart from what sales lock."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, select
@@ -10,6 +10,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from cloud.store.tables import broker_watch, device_presence, devices
 from protocol.ids import DeviceId
 
+WATCH_COUNTS_FOR: Final = timedelta(seconds=45)
+"""No worker has listened to the broker for longer: nobody knows who is connected."""
 _THE_WATCH: Final = 1
 
 

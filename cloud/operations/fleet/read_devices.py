@@ -10,15 +10,13 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from cloud.store.database import Database
-from cloud.store.presence import read_watch
+from cloud.store.presence import WATCH_COUNTS_FOR, read_watch
 from cloud.store.tables import device_certificates, device_presence, devices, events, policies
 from protocol.ids import DeviceId, EventId, StallId
 
 HEARD_LATELY: Final = timedelta(seconds=60)
 """Four heartbeats: whoever signed one of them is there, whatever the broker says."""
 SILENT_AFTER: Final = timedelta(minutes=3)
-WATCH_COUNTS_FOR: Final = timedelta(seconds=45)
-"""No worker has listened to the broker for longer: nobody knows who is connected."""
 EXPIRES_SOON: Final = timedelta(days=14)
 POLICY_DUE_AFTER: Final = timedelta(minutes=2)
 """An appliance that is in the middle of a sale acknowledges when it is done."""

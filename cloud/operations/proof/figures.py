@@ -17,11 +17,13 @@ from sqlalchemy import (
     select,
 )
 
+from cloud.store.presence import WATCH_COUNTS_FOR, read_watch
 from cloud.store.tables import (
     approvals,
     audit_pending,
     card_refunds,
     cash_outs,
+    device_presence,
     devices,
     letters,
     payments,
@@ -51,6 +53,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     devices_silent: int
     devices_queue: int
     """What appliances still have to send, as they said last."""
+    devices_online: int | None
+    """None: no worker has listened to the broker lately, and nobody knows."""
+    devices_clock_unset: int
+    devices_hottest_celsius: int | None
+    """None: none of them says."""
 
 
 _STATUS: Final = case(
@@ -105,7 +112,21 @@ def read_figures(connection: Connection, now: datetime) -> Figures:
                 select(func.coalesce(func.sum(devices.c.queue), 0)).where(at_a_stall)
             ).scalar_one()
         ),
+        devices_online=_online(connection, now),
+        devices_clock_unset=_count(connection, devices, at_a_stall & (devices.c.clock == "unset")),
+        devices_hottest_celsius=connection.execute(
+            select(func.max(devices.c.temperature_c)).where(
+                at_a_stall, devices.c.last_seen_at >= now - SILENT_AFTER
+            )
+        ).scalar(),
     )
+
+
+def _online(connection: Connection, now: datetime) -> int | None:
+    heard_at = read_watch(connection)
+    if heard_at is None or now - heard_at > WATCH_COUNTS_FOR:
+        return None
+    return _count(connection, device_presence, device_presence.c.is_online)
 
 
 def _count(
