@@ -121,6 +121,8 @@ class Venue:
         self.cloud_network: Network
         self.enrolment_network: Network
         self.base_url: str
+        self.appliances_url: str | None = None
+        """The listener where appliances enrol, past `enrolment_network`; None: there is none."""
         self.desk: OpsDesk
         self.badge: IssuedBadge
 
@@ -274,7 +276,9 @@ class Venue:
             ready=ready_file.exists,
         )
         self._stack.enter_context(self.cloud)
-        self.base_url = f"http://127.0.0.1:{json.loads(ready_file.read_bytes())['port']}"
+        ready: dict[str, Any] = json.loads(ready_file.read_bytes())
+        self.base_url = f"http://127.0.0.1:{ready['port']}"
+        self.appliances_url = ready.get("appliances_url")
         self.desk = self._stack.enter_context(OpsDesk(self.base_url, token))
 
     def _install(self, name: str, identity: Credentials, trust: dict[str, Any]) -> Appliance:

@@ -15,8 +15,10 @@ _EXTENSION: Final = "tls"
 
 
 class PeerWire(Wire):
-    """uvicorn does not fill in the extension (docs/decisions/0027-...); OpenSSL checked the chain
-    before this is called, and a certificate that it did not accept ended the handshake."""
+    """uvicorn leaves the extension out (docs/decisions/0027-est-on-a-listener-of-its-own.md).
+
+    OpenSSL checked the chain before this is called: one it did not accept ended the handshake.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -12,7 +12,7 @@ from cloud.ledger.lockout import locked_until
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_if_new
 from cloud.store.database import Database
-from cloud.store.tables import console_links, login_links, one_time_codes, secret_tries
+from cloud.store.tables import claims, console_links, login_links, one_time_codes, secret_tries
 
 FORGOTTEN_AFTER: Final = timedelta(days=1)
 """So long after the last try the count begins anew."""
@@ -88,7 +88,7 @@ def locked_out(until: datetime, now: datetime) -> Refusal:
 
 
 def forget_old_secrets(database: Database, now: datetime) -> int:
-    """Codes, links and counts that can matter no more; how many. Once an hour is often enough."""
+    """Codes, links, claims, counts that can matter no more; how many. Once an hour is enough."""
     old = now - FORGOTTEN_AFTER
     with database.transaction() as connection:
         return sum(
@@ -99,6 +99,7 @@ def forget_old_secrets(database: Database, now: datetime) -> int:
                     secret_tries.c.last_at < old,
                     or_(secret_tries.c.locked_until.is_(None), secret_tries.c.locked_until < now),
                 ),
+                delete(claims).where(claims.c.expires_at < now - _USED_KEPT),
                 delete(login_links).where(login_links.c.expires_at < now - _USED_KEPT),
                 delete(console_links).where(console_links.c.expires_at < now - _USED_KEPT),
             )

@@ -8,6 +8,7 @@ from sqlalchemy import insert
 
 from cloud.access.roles import Role
 from cloud.operations.people.access_tokens import create_token
+from cloud.operations.people.tries import forget_old_secrets
 from cloud.store.tables import events
 from protocol.ids import EventId
 from tests.cloud.api.enrolment_office import Office, said
@@ -91,3 +92,15 @@ def test_ops_of_another_event_make_see_and_withdraw_no_claim_here(office: Office
 
 def _promised(office: Office, claim: Any) -> str:
     return office.look(claim)["device_id"]
+
+
+def test_old_claims_are_forgotten_with_other_old_secrets(tmp_path: Path) -> None:
+    office = Office(f"sqlite:///{tmp_path / 'cloud.sqlite'}", tmp_path)
+    try:
+        claim = office.claim()
+        for days, status in ((29, 200), (2, 404)):
+            office.floor.pass_time(days=days)
+            forget_old_secrets(office.floor.database, office.floor.now())
+            assert office.ops.get(f"/v1/ops/claims/{claim.claim_id}").status_code == status
+    finally:
+        office.close()
