@@ -132,16 +132,14 @@ class Office:
         return self._server.server_port
 
     def claim(self, **changed: Any) -> ClaimQr:
-        return ClaimQr(
-            **{
-                "host": "127.0.0.1",
-                "port": self.port,
-                "fingerprint": self.authority.fingerprint,
-                "claim_id": "ABCDEFGHIJ",
-                "secret": "S" * 32,
-            }
-            | changed
-        )
+        usual: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "fingerprint": self.authority.fingerprint,
+            "claim_id": "ABCDEFGHIJ",
+            "secret": "S" * 32,
+        }
+        return ClaimQr(**(usual | changed))
 
     def usual(self, asked: Asked) -> Said:
         match asked.path.rpartition("/")[2]:

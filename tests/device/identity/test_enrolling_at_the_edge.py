@@ -219,8 +219,14 @@ def test_nobody_listening_is_no_way(office: Office, state: Path) -> None:
 def test_what_another_name_still_owes_is_not_left_behind(
     office: Office, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(enrolment, "whose", lambda _: "grill-9")
-    monkeypatch.setattr(enrolment, "what_is_owed", lambda _: ["  1 sale"])
+    def owed(_: Path) -> list[str]:
+        return ["  1 sale"]
+
+    def whose(_: Path) -> str:
+        return "grill-9"
+
+    monkeypatch.setattr(enrolment, "whose", whose)
+    monkeypatch.setattr(enrolment, "what_is_owed", owed)
     ended = enroller(state).enrol(office.claim())
     assert ended == NotEnrolled(Trouble.OTHER_NAME, "grill-9")
     assert not (state / "identity").exists()
