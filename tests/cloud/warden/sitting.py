@@ -13,16 +13,27 @@ WAIT_S = 20.0
 class Sitting:
     """One connection; a context. Entering raises OSError where the broker does not let it in."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(
+        self,
+        line: Line,
+        context: ssl.SSLContext | None = None,
+        resumed: ssl.SSLSession | None = None,
+    ) -> None:
         self._line = line
+        self._context = context
+        self._resumed = resumed
         self._session = Session()
 
     def __enter__(self) -> Self:
-        context = ssl.create_default_context(cafile=str(self._line.authorities))
-        context.load_cert_chain(str(self._line.certificate), str(self._line.key))
+        context = self._context
+        if context is None:
+            context = ssl.create_default_context(cafile=str(self._line.authorities))
+            context.load_cert_chain(str(self._line.certificate), str(self._line.key))
         plain = socket.create_connection((self._line.host, self._line.port), WAIT_S)
         try:
-            self._wire = context.wrap_socket(plain, server_hostname=self._line.host)
+            self._wire = context.wrap_socket(
+                plain, server_hostname=self._line.host, session=self._resumed
+            )
         except BaseException:
             plain.close()
             raise
@@ -39,6 +50,10 @@ class Sitting:
 
     def __exit__(self, *_: object) -> None:
         self._wire.close()
+
+    @property
+    def tls_session(self) -> ssl.SSLSession | None:
+        return self._wire.session
 
     def is_open(self) -> bool:
         """Whether the broker still answers a ping."""
@@ -57,9 +72,11 @@ class Sitting:
         return True
 
 
-def is_let_in(line: Line) -> bool:
+def is_let_in(
+    line: Line, context: ssl.SSLContext | None = None, resumed: ssl.SSLSession | None = None
+) -> bool:
     try:
-        with Sitting(line):
+        with Sitting(line, context, resumed):
             return True
     except OSError:
         return False

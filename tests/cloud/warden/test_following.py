@@ -1,8 +1,10 @@
 """After an appliance left: register, revocation list, broker, session, with the real ones."""
 
+import ssl
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import pytest
 from sqlalchemy import select
 
 from cloud.operations.fleet.register_device import revoke_device
@@ -144,3 +146,25 @@ def test_a_takeovers_certificate_lives_for_an_hour_and_is_nobodys_to_keep(
     assert entry.thumbprint not in {
         each.thumbprint for each in registry.register().of_device(lost.device_id)
     }
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_resumed_handshake_does_not_get_past_the_list(
+    sqlite_floor: Floor,
+    enrol: Enrol,
+    registry: Registry,
+    version: ssl.TLSVersion,
+) -> None:
+    """Whoever resumes a session of TLS shows no certificate again."""
+    floor = sqlite_floor
+    lost, line = enrol(floor)
+    context = ssl.create_default_context(cafile=str(line.authorities))
+    context.load_cert_chain(str(line.certificate), str(line.key))
+    context.minimum_version = context.maximum_version = version
+    with Sitting(line, context) as sitting:
+        assert sitting.is_open()
+        resumed = sitting.tls_session
+    revoke(floor, lost)
+    list_revocations(floor.database, registry, floor.now())
+    eventually(lambda: not is_let_in(line))
+    assert not is_let_in(line, context, resumed)
