@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.metrics import POS_EXPIRED, POS_REPLIES
+from cloud.operations.fleet.renew_policies import renew_policies
 from cloud.operations.till.opening import Arrived, Opened, open_requests
 from cloud.operations.till.pos import (
     Desk,
@@ -185,8 +186,21 @@ class Worker:
                 _log.warning("used_qrs_not_pruned", error=type(error).__name__)
             else:
                 _log.info("used_qrs_pruned", forgotten=forgotten)
+            self._renew_policies()
             if self._stopping.wait(PRUNE_EVERY_S):
                 return
+
+    def _renew_policies(self) -> None:
+        """Before they expire; a few at once, since every stall waits for an appliance's lock."""
+        try:
+            while not self._stopping.is_set():
+                with self._desk.database.transaction() as connection:
+                    renewed = renew_policies(connection, self._desk.keys, self._desk.now())
+                if not renewed:
+                    return
+                _log.info("policies_renewed", policies=renewed)
+        except (SQLAlchemyError, CommitUnknownError) as error:
+            _log.warning("policies_not_renewed", error=type(error).__name__)
 
     def _watch(self) -> None:
         """Keep who is connected; while the broker is away nobody knows, and nothing is written."""

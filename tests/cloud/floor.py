@@ -235,7 +235,8 @@ class Floor:
                     version=1,
                     jws=policy,
                     issued_at=now,
-                    expires_at=now + timedelta(days=3),
+                    # Longer than it says itself: no worker renews it under a test's feet.
+                    expires_at=now + timedelta(days=60),
                 )
             )
             connection.execute(

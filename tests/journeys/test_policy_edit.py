@@ -1,7 +1,7 @@
 """A price changed in a spreadsheet reaches the till and its receipts; and is taken back."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -68,7 +68,7 @@ def _ops(bar: Bar, *arguments: str | Path) -> str:
 
 
 @contextmanager
-def _as_it_was(bar: Bar) -> Iterator[None]:
+def _as_it_was(bar: Bar) -> Generator[None]:
     """Other tests sell at this bar too."""
     try:
         yield
