@@ -127,7 +127,7 @@ def replace(
 def _show_code(made: Document) -> None:
     """The claim as a QR that an appliance's camera reads from this terminal."""
     code = segno.make_qr(made["qr_text"], error="m")
-    code.terminal(border=2, compact=True)
+    code.terminal(border=4, compact=True)
     until = made["expires_at"][11:16]
     out.print(
         f"Show this to the new appliance until {until} UTC: it becomes {made['device_id']} at "
