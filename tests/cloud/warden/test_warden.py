@@ -16,13 +16,15 @@ from cloud.store.tables import device_certificates
 from cloud.warden.expiry import count, find_expiring, raise_alarms
 from cloud.warden.registry import Registry
 from cloud.warden.warden import Warden
-from protocol.messages import Declined, Reason
+from cloud.worker.worker import Worker as CloudWorker
+from protocol.messages import Approved, Declined, Reason
 from provisioning.authority.certificates import Constraints, Server, Worker
 from provisioning.authority.folder import Authority, expires_at, found, new_key, read_crl
 from provisioning.authority.passphrase import Passphrase
 from tests.cloud.floor import Floor, Till
 from tests.cloud.warden.sitting import Sitting
-from tests.cloud.wire import Line, eventually
+from tests.cloud.wire import Line, WireTill, eventually
+from venue.servers import Broker, Credentials
 
 Enrol = Callable[[Floor], tuple[Till, Line]]
 Start = Callable[..., Warden]
@@ -82,7 +84,30 @@ def test_a_revocation_is_followed_and_the_next_deduct_was_refused_before(
         revoke_device(floor.database, other.device_id, "lost", actor="ops:ana", now=floor.now())
         assert session.has_ended()
     assert second.is_alive
-    assert len(floor.audit(action="broker_session_ended")) == 2
+    eventually(lambda: len(floor.audit(action="broker_session_ended")) == 2)
+
+
+def test_the_deduct_sent_right_after_the_revocation_on_the_open_connection_is_refused(
+    sqlite_floor: Floor,
+    enrol: Enrol,
+    broker: Broker,
+    worker_credentials: list[Credentials],
+) -> None:
+    floor = sqlite_floor
+    (lost, line), guest = enrol(floor), floor.add_guest()
+    reply = floor.keys.reply
+    worker = CloudWorker(floor.desk, Line.of(broker, worker_credentials[0]))
+    worker.start()
+    try:
+        assert worker.wait_until_subscribed(20)
+        with WireTill(lost, line, reply.private.public_key(), reply.kid) as stall:
+            assert isinstance(stall.ask(lost.deduct(floor.qr(guest))), Approved)
+            revoke_device(floor.database, lost.device_id, "x", actor="ops:ana", now=floor.now())
+            assert stall.ask(lost.deduct(floor.qr(guest))) == Declined(Reason.DEVICE_REVOKED)
+    finally:
+        worker.stop()
+    assert len(floor.deducts(guest)) == 1
+    assert floor.balance(guest) == 1650
 
 
 def test_a_broker_that_is_away_is_named_and_waited_for(
