@@ -139,32 +139,15 @@ def _print_status(event_id: str, standings: list[Document]) -> None:
     if not standings:
         out.print(f"No appliance stands at {event_id} yet")
         return
-    table = Table(
-        "Appliance",
-        "Stall",
-        "Policy",
-        "Event version",
-        "Acknowledged",
-        "At (UTC)",
-        "Last heard",
-        "",
-    )
-    for name in (2, 3, 4):
-        table.columns[name].justify = "right"
+    table = Table("Appliance", "Stall", "Policy", "Event", "Acknowledged (UTC)", "")
     for each in standings:
-        acked = each["acked_version"]
-        runs = each["acked_event_version"]
-        made_from = str(each["event_version"] or "-")
-        if each["is_behind"] and runs is not None and runs != each["event_version"]:
-            made_from = f"{made_from}, runs {runs}"
+        runs, made_from = each["acked_event_version"], each["event_version"]
         table.add_row(
             escape(each["device_id"]),
             escape(each["stall_id"]),
-            str(each["version"]),
-            made_from,
-            str(acked) if acked else "-",
-            minute(each["acked_at"]) if acked and each["acked_at"] else "-",
-            minute(each["last_seen_at"]),
+            _of(each["acked_version"], each["version"]),
+            _of(runs, made_from) if each["acked_version"] else _of(0, made_from),
+            minute(each["acked_at"]),
             _state(each),
         )
     out.print(table)
@@ -175,7 +158,14 @@ def _print_status(event_id: str, standings: list[Document]) -> None:
         out.print("[green]Every appliance runs the newest[/]")
 
 
+def _of(runs: int | None, newest: int | None) -> str:
+    """`3`; where an older one runs, `2 of 3`; where none does, `- of 3`."""
+    return str(newest or "-") if runs == newest else f"{runs or '-'} of {newest or '-'}"
+
+
 def _state(standing: Document) -> str:
     if not standing["is_behind"]:
         return "[green]up to date[/]"
-    return "[yellow]behind[/]" if standing["is_published"] else "[yellow]not published yet[/]"
+    if not standing["is_published"]:
+        return "[yellow]not published yet[/]"
+    return f"[yellow]behind[/], last heard {minute(standing['last_seen_at'])}"
