@@ -32,6 +32,9 @@ def demo(
         str | None,
         typer.Option(help="postgresql://...: an empty database; default: SQLite.", metavar="URL"),
     ] = None,
+    enrol: Annotated[
+        bool, typer.Option("--enrol", help="The first till comes out of its box: by camera.")
+    ] = False,
     exit_: Annotated[
         bool, typer.Option("--exit", help="End after the script; the last line is JSON.")
     ] = False,
@@ -49,7 +52,7 @@ def demo(
     signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGTERM, _end)
     try:
-        raise typer.Exit(_demo(sales, appliances, database, keep, ends=exit_))
+        raise typer.Exit(_demo(sales, appliances, database, keep, ends=exit_, enrols=enrol))
     except KeyboardInterrupt:
         typer.echo("\nEverything is stopped.", err=True)
         raise typer.Exit(130 if exit_ else 0) from None
@@ -60,13 +63,21 @@ def main() -> None:
 
 
 def _demo(
-    sales: int, appliances: int, database: str | None, keep: Path | None, *, ends: bool
+    sales: int,
+    appliances: int,
+    database: str | None,
+    keep: Path | None,
+    *,
+    ends: bool,
+    enrols: bool,
 ) -> int:
     from rich.console import Console
 
     from venue.attendee import DeskError
     from venue.demo import play, wallet_link
     from venue.edge import EdgeError
+    from venue.enrolling import SERIAL
+    from venue.enrolling import enrol as enrol_box
     from venue.hands_on import HandsOn
     from venue.narrator import Narrator
     from venue.programs import ProgramError
@@ -75,9 +86,12 @@ def _demo(
     console = Console(highlight=False)
     narrator = Narrator(console)
     narrator.title("RailTix Credits", "a whole venue on this machine; the light never lies")
-    stage = Venue(keep, database=database, appliances=appliances, doing=narrator.doing)
+    ready = appliances - 1 if enrols else appliances
+    stage = Venue(keep, database=database, appliances=ready, doing=narrator.doing, enrols=enrols)
     try:
         with stage as venue:
+            if enrols:
+                enrol_box(venue, venue.blank(serial=SERIAL, relays=True))
             played, verdict = play(venue, console, sales, pause_s=0.0 if ends else 1.0)
             if ends:
                 sys.stdout.write(verdict.as_json() + "\n")

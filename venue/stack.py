@@ -221,9 +221,17 @@ class Venue:
                 appliance.counter.wait_until_open()
             said += [", ".join(names) or "none so far", "railtix-pos run"]
 
-    def blank(self, name: str = "out-of-the-box", *, serial: str = "") -> Appliance:
-        """An appliance as it comes out of its box: nothing is set but its parts."""
-        appliance = self._appliance(name, f"[enrolment]\nserial = {_quoted(serial)}\n")
+    def blank(
+        self, name: str = "out-of-the-box", *, serial: str = "", relays: bool = False
+    ) -> Appliance:
+        """An appliance as it comes out of its box: nothing is set but its parts.
+
+        `relays`: it reaches the broker through its `network`, whatever the cloud says.
+        """
+        network = Network(self.broker.port)
+        broker = f"[broker]\nhost = {_quoted(self.broker.host)}\nport = {network.port}\n"
+        settings = f"[enrolment]\nserial = {_quoted(serial)}\n{broker if relays else ''}"
+        appliance = self._appliance(name, settings, network)
         appliance.switch_on(self.rng())
         return appliance
 
@@ -290,10 +298,9 @@ class Venue:
         broker = f"[broker]\nhost = {_quoted(self.broker.host)}\nport = {network.port}\n"
         return self._appliance(name, broker, network)
 
-    def _appliance(self, name: str, settings: str, network: Network | None = None) -> Appliance:
+    def _appliance(self, name: str, settings: str, network: Network) -> Appliance:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        network = network or Network(self.broker.port)
         self._stack.callback(network.close)
         # A Unix socket's path holds 107 characters: state folders may be longer.
         sockets = Path(tempfile.mkdtemp(prefix="railtix-edge-"))

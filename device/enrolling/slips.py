@@ -53,7 +53,7 @@ _SENTENCES: Final[Mapping[Trouble, str]] = {
     ),
     Trouble.OTHER_NAME: (
         "This appliance still owes the cloud sales that it made under another name. Ask for a "
-        "claim for that name, with --device and the name below, and show its code."
+        "claim for that name (railtix-ops device claim --id) and show its code."
     ),
     Trouble.DISK: (
         "This appliance cannot write to its storage. It keeps trying. If this lasts, switch it "
