@@ -28,9 +28,9 @@ from bench.fair import EVENT, keys_in, lay_out
 from bench.machine import Machine, describe_machine
 from bench.results import keep
 from cloud.keys import KeyRing
-from cloud.operations.fleet.apply_event import lock_and_read
-from cloud.operations.fleet.issue_policy import issue_policies
+from cloud.operations.fleet.issue_policy import assigned_devices, issue_policies
 from cloud.store.database import Database, migrate
+from cloud.store.locks import lock_devices, lock_event
 from cloud.store.presence import read_presence
 from cloud.store.tables import devices, products
 from protocol.ids import DeviceId
@@ -128,7 +128,6 @@ class _Fleet:
     def __init__(
         self, folder: Path, running: ExitStack, appliances: int, processes: int, kind: Kind
     ) -> None:
-        folder.chmod(0o755)  # PostgreSQL runs as a user of its own
         authority = Authority(folder / "authority")
         (worker,) = authority.certify_workers("bench-1")
         server = authority.certify_server("broker")
@@ -139,7 +138,7 @@ class _Fleet:
         self.postgres: Postgres | None = None
         url = f"sqlite:///{folder / 'cloud.sqlite'}"
         if kind is Kind.POSTGRESQL:
-            self.postgres = running.enter_context(Postgres(folder / "postgres"))
+            self.postgres = running.enter_context(Postgres())
             url = self.postgres.create_database("railtix")
         migrate(url)
         state = folder / "state"
@@ -222,7 +221,8 @@ class _Fleet:
         """As `railtix-ops event apply` does it: a price, and a policy for each in one go."""
         began = time.perf_counter()
         with self.database.transaction() as connection:
-            lock_and_read(connection, EVENT)
+            lock_event(connection, EVENT)
+            lock_devices(connection, assigned_devices(connection, EVENT))
             connection.execute(
                 update(products)
                 .where(products.c.event_id == EVENT, products.c.number == 1)
@@ -344,10 +344,11 @@ def _memory_in_mib(pid: int) -> float:
 
 def _allow_descriptors(appliances: int) -> None:
     """A connection is a file, here and at the broker; what we start inherits the limit."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * appliances + DESCRIPTORS_BESIDE
     assert hard == resource.RLIM_INFINITY or hard >= wanted, f"ulimit -Hn allows only {hard} files"
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
