@@ -13,6 +13,7 @@ from cloud.warden.faults import WardenFault
 from provisioning.authority.certificates import Takeover
 from provisioning.authority.folder import (
     CRL,
+    ISSUING_CERTIFICATE,
     Authority,
     Issued,
     Left,
@@ -34,6 +35,7 @@ class Registry:
     def __init__(self, settings: AuthoritySettings) -> None:
         self._settings = settings
         self._opened: Authority | None = None
+        self._issuing = b""
 
     @property
     def folder(self) -> Path:
@@ -104,8 +106,11 @@ class Registry:
             raise self._not_usable(error) from error
 
     def _authority(self) -> Authority:
-        if self._opened is None:
+        issuing = (self.folder / ISSUING_CERTIFICATE).read_bytes()
+        # After `ca reissue` nobody takes what the key before signs.
+        if self._opened is None or issuing != self._issuing:
             self._opened = self._open()
+            self._issuing = issuing
         return self._opened
 
     def _open(self) -> Authority:

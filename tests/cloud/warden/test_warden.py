@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import insert, update
 from structlog.testing import capture_logs
 
@@ -21,6 +23,7 @@ from protocol.messages import Approved, Declined, Reason
 from provisioning.authority.certificates import Constraints, Server, Worker
 from provisioning.authority.folder import Authority, expires_at, found, new_key, read_crl
 from provisioning.authority.passphrase import Passphrase
+from provisioning.authority.reissue import OfflineRoot, reissue
 from tests.cloud.floor import Floor, Till
 from tests.cloud.warden.sitting import Sitting
 from tests.cloud.wire import Line, WireTill, eventually
@@ -182,6 +185,20 @@ def test_the_list_is_renewed_daily_and_whenever_the_clock_was_wrong(own_ca: Path
     (own_ca / "crl.pem").write_text("half a lis")
     assert registry.bring_after([], began)
     assert not registry.bring_after([], began)
+
+
+def test_after_a_new_issuing_key_the_one_before_signs_no_list(own_ca: Path) -> None:
+    registry = Registry(AuthoritySettings(folder=own_ca))
+    began = read_crl(own_ca).last_update_utc + timedelta(hours=1)
+    registry.bring_after([], began + timedelta(days=1))
+    passphrase = Passphrase((own_ca / "root/passphrase").read_text().strip())
+    replaced = reissue(own_ca, OfflineRoot(own_ca / "root/key.pem", passphrase), None, began)
+    assert isinstance(replaced, Authority)
+    assert registry.bring_after([], began + timedelta(days=2))
+    issuing = x509.load_pem_x509_certificate((own_ca / "issuing.pem").read_bytes())
+    key = issuing.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert read_crl(own_ca).is_signature_valid(key)
 
 
 def test_a_list_that_runs_out_is_an_alarm(sqlite_floor: Floor, own_ca: Path, start: Start) -> None:
