@@ -13,7 +13,7 @@ from cloud.api.problems import problem
 HEAD_WITHIN_S: Final = 15.0
 """From the connection's beginning, or a request's first byte, to its last header."""
 
-GOODBYE_WITHIN_S: Final = 1.0
+GOODBYE_WITHIN_S: Final = 2.0
 
 
 class Wire(H11Protocol):
@@ -39,8 +39,9 @@ class Wire(H11Protocol):
         connection is only kept for later, sends none."""
         super().shutdown()
         cycle = cast("RequestResponseCycle | None", self.cycle)
-        if cycle is None or cycle.response_complete:
-            self.loop.call_later(GOODBYE_WITHIN_S, self.transport.abort)
+        is_tls = self.transport.get_extra_info("ssl_object") is not None
+        if is_tls and (cycle is None or cycle.response_complete):
+            self.loop.call_later(GOODBYE_WITHIN_S, self._hang_up)
 
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP, or its headers are too long. There is no request to name."""
@@ -63,6 +64,13 @@ class Wire(H11Protocol):
             self.logger.debug(msg)
         finally:
             self.transport.close()
+
+    def _hang_up(self) -> None:
+        if self.transport.get_write_buffer_size() > 0:
+            # The end of an answer is on its way to somebody slow.
+            self.loop.call_later(GOODBYE_WITHIN_S, self._hang_up)
+        else:
+            self.transport.abort()
 
     def _wait_for_head(self) -> None:
         self._head_due = self.loop.call_later(HEAD_WITHIN_S, self.transport.close)
