@@ -24,6 +24,7 @@ def venue() -> None:
 
 @app.command()
 def demo(
+    *,
     sales: Annotated[
         int, typer.Option(help="Approved sales in all, the script's two included.", min=2)
     ] = 2,

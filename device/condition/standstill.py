@@ -92,13 +92,18 @@ def why(known: Known) -> Why:
     return Why.MOVING
 
 
+def is_our_certificate_refused(link_trouble: str) -> bool:
+    """Whether the broker is there, and will not have this certificate."""
+    return any(each in link_trouble.lower() for each in _OUR_CERTIFICATE)
+
+
 def _why_no_link(known: Known) -> Why:
     trouble = known.link_trouble.lower()
     if any(each in trouble for each in _CLOCK):
         return Why.CLOCK
     if known.certificate_expired:
         return Why.CERTIFICATE_EXPIRED
-    if any(each in trouble for each in _OUR_CERTIFICATE):
+    if is_our_certificate_refused(trouble):
         return Why.CERTIFICATE_REFUSED
     if any(each in trouble for each in _THEIR_CERTIFICATE):
         return Why.BROKER_NOT_BELIEVED

@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from device.condition.standstill import is_our_certificate_refused
 from device.credentials import (
     AUTHORITY_FILE,
     CERTIFICATE_FILE,
@@ -37,8 +38,6 @@ SILENCE_S: Final = 180.0
 """The link is up, and nobody has answered the new certificate for this long: it does not work."""
 DAYS_MIN: Final = 14
 DAY_MS: Final = 24 * 3600 * 1000
-
-_REFUSED: Final = ("certificate", "not authorized", "refused", "bad_certificate", "unknown_ca")
 
 _log = structlog.get_logger(__name__)
 
@@ -194,7 +193,7 @@ class Renewal:
             is_refused = rest.now_s - self._up_since > SILENCE_S
         else:
             self._up_since = None
-            is_refused = any(each in link_trouble.lower() for each in _REFUSED)
+            is_refused = is_our_certificate_refused(link_trouble)
         if not is_refused or not rest.has_sent_all:
             return None
         self.stage = Stage.RESTING
