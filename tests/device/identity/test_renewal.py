@@ -169,6 +169,7 @@ class CutError(BaseException):
 def test_a_power_cut_at_any_step_leaves_one_whole_identity(
     office: Office, state: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
+    was_cut = True
     for at in range(1, 12):
         renewing = renewal(state)
         if what == "take up":
