@@ -212,9 +212,12 @@ class _Fleet:
         with self.database.reading() as connection:
             return sum(read_presence(connection).values())
 
-    def acknowledged(self, version: int) -> int:
+    def acknowledged(self) -> int:
+        """How many have their newest policy; a worker may have renewed one meanwhile."""
         with self.database.reading() as connection:
-            found = select(devices.c.device_id).where(devices.c.policy_acked >= version)
+            found = select(devices.c.device_id).where(
+                devices.c.policy_acked == devices.c.policy_version
+            )
             return len(connection.execute(found).all())
 
     def change_price(self) -> float:
@@ -264,7 +267,7 @@ def measure(
         _say(f"{heartbeats} heartbeats; a price changes")
         issue_s = fleet.change_price()
         policy = fleet.stage(
-            lambda: _await(lambda: fleet.acknowledged(2) >= appliances, "with their policy")
+            lambda: _await(lambda: fleet.acknowledged() >= appliances, "with their policy")
         )
         refused = _sum(fleet.reports(), "refused") + _sum(fleet.reports(), "lost")
         restart = _restart(fleet) if restart_broker else None

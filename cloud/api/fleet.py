@@ -13,7 +13,7 @@ from cloud.api.forms import SlugInPath
 from cloud.api.ops import DeviceView
 from cloud.api.problems import ProblemError, answers
 from cloud.operations.fleet.device_deeds import DEEDS_MAX, Deed, read_deeds
-from cloud.operations.fleet.read_devices import Problem, Wanted, list_devices
+from cloud.operations.fleet.read_devices import Trouble, Wanted, list_devices
 from cloud.operations.refusals import Refusal
 from protocol.ids import DeviceId
 
@@ -33,7 +33,7 @@ class DevicesAsked(BaseModel):
     """By the broker's word or a heartbeat just now. Those of whom nobody knows are in neither."""
     trouble: bool = False
     """Those with any problem."""
-    problem: Annotated[list[Problem], Query(max_length=len(Problem))] = []
+    problem: Annotated[list[Trouble], Query(max_length=len(Trouble))] = []
     """Those with any of these."""
     expiring_within_days: Annotated[int | None, Query(ge=0, le=3650)] = None
     behind: bool = False

@@ -13,7 +13,7 @@ from cloud.api.access import Ops, OpsEverywhere
 from cloud.api.context import TheCloud
 from cloud.api.forms import Email, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.fleet.read_devices import Device, Problem
+from cloud.operations.fleet.read_devices import Device, Trouble
 from cloud.operations.fleet.read_unsynced import Force
 from cloud.operations.fleet.register_device import (
     Place,
@@ -109,7 +109,7 @@ class DeviceView(BaseModel):
     uptime_s: int | None
     certificate_expires_at: datetime | None
     """Of the certificate it uses."""
-    problems: list[Problem]
+    problems: list[Trouble]
     """What somebody should see to, the gravest first."""
 
     @classmethod

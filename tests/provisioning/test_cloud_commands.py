@@ -102,7 +102,7 @@ def test_an_event_with_its_appliance_and_badge_is_set_up_by_commands(
         "device", "add", "ops-till-1", "--certificate", credentials.certificate, *place
     )
     assert "ops-till-1: active, bar-north at harbour" in added
-    assert "0 of 1" in ops.does("device", "list")
+    assert "0<1" in ops.does("device", "list")
     assert "Bar North at Harbour Festival" in ops.does("policy", "show", "ops-till-1")
     moved = ops.answers("device", "move", "ops-till-1", "--event", "harbour", "--stall", "grill")
     assert (moved["stall_id"], moved["policy_version"]) == ("grill", 2)

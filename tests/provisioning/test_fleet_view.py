@@ -20,7 +20,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from bench.fleet_picture import NOW, fleet, picture
-from cloud.operations.fleet.read_devices import Problem
+from cloud.operations.fleet.read_devices import Trouble
 from provisioning.cli.app import app
 from provisioning.cli.fleet_feed import Away, Told
 from provisioning.cli.fleet_table import (
@@ -118,7 +118,7 @@ def ops(url: str, home: Path, *words: str) -> Result:
 
 
 def test_the_terminal_has_a_word_for_every_trouble_that_the_cloud_names() -> None:
-    assert [str(each) for each in Problem] == list(_GRAVITY) == list(_WORDS)
+    assert [str(each) for each in Trouble] == list(_GRAVITY) == list(_WORDS)
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 132, 200])

@@ -25,7 +25,7 @@ HOT_C: Final = 80
 PRINTERS_WELL: Final = frozenset({"ok", "none"})
 
 
-class Problem(StrEnum):
+class Trouble(StrEnum):
     """What somebody should see to; the gravest first."""
 
     QUARANTINED = "quarantined"
@@ -46,7 +46,7 @@ class Problem(StrEnum):
     HOT = "hot"
 
 
-_GRAVITY: Final = {problem: place for place, problem in enumerate(Problem)}
+_GRAVITY: Final = {problem: place for place, problem in enumerate(Trouble)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Device:
     uptime_s: int | None
     certificate_expires_at: datetime | None
     """Of the certificate it uses."""
-    problems: tuple[Problem, ...]
+    problems: tuple[Trouble, ...]
     """The gravest first."""
 
 
@@ -96,7 +96,7 @@ class Wanted:
     stall_id: str | None = None
     status: str | None = None
     online: bool | None = None
-    problems: Collection[Problem] = ()
+    problems: Collection[Trouble] = ()
     """Those that have any of these."""
     in_trouble: bool = False
     """Those that have any at all."""
@@ -244,41 +244,41 @@ def _online(row: Row[Any], is_watched: bool, now: datetime) -> bool | None:
     return row.is_online if is_watched else None
 
 
-def _problems(row: Row[Any], online: bool | None, now: datetime) -> tuple[Problem, ...]:
+def _problems(row: Row[Any], online: bool | None, now: datetime) -> tuple[Trouble, ...]:
     if row.status != "active":
-        return (Problem.STILL_CONNECTED,) if online else ()
-    found: list[Problem] = []
+        return (Trouble.STILL_CONNECTED,) if online else ()
+    found: list[Trouble] = []
     if row.quarantined_at is not None:
-        found.append(Problem.QUARANTINED)
+        found.append(Trouble.QUARANTINED)
     if row.stall_id is not None:
         found += _absences(row, online, now)
     found += _ailments(row, now)
     return tuple(sorted(found, key=_GRAVITY.__getitem__))
 
 
-def _absences(row: Row[Any], online: bool | None, now: datetime) -> list[Problem]:
+def _absences(row: Row[Any], online: bool | None, now: datetime) -> list[Trouble]:
     if online is False:
-        return [Problem.OFFLINE]
+        return [Trouble.OFFLINE]
     seen_at = row.last_seen_at
     is_silent = seen_at is None or now - seen_at > SILENT_AFTER
-    return [Problem.SILENT] if is_silent else []
+    return [Trouble.SILENT] if is_silent else []
 
 
-def _ailments(row: Row[Any], now: datetime) -> list[Problem]:
-    found: list[Problem] = []
+def _ailments(row: Row[Any], now: datetime) -> list[Trouble]:
+    found: list[Trouble] = []
     if row.queue_in_cents:
-        found.append(Problem.MONEY_WAITS)
+        found.append(Trouble.MONEY_WAITS)
     if row.clock == "unset":
-        found.append(Problem.CLOCK)
+        found.append(Trouble.CLOCK)
     expires_at = row.certificate_expires_at
     if expires_at is not None and expires_at <= now + EXPIRES_SOON:
-        found.append(Problem.CERTIFICATE)
+        found.append(Trouble.CERTIFICATE)
     issued_at = row.policy_issued_at
     is_behind = row.policy_acked < row.policy_version
     if is_behind and issued_at is not None and issued_at <= now - POLICY_DUE_AFTER:
-        found.append(Problem.POLICY)
+        found.append(Trouble.POLICY)
     if row.printer is not None and row.printer not in PRINTERS_WELL:
-        found.append(Problem.PRINTER)
+        found.append(Trouble.PRINTER)
     if row.temperature_c is not None and row.temperature_c >= HOT_C:
-        found.append(Problem.HOT)
+        found.append(Trouble.HOT)
     return found

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from cloud.operations.fleet.read_devices import Device, Problem, read_device
+from cloud.operations.fleet.read_devices import Device, Trouble, read_device
 from cloud.store.database import Database
 from cloud.store.presence import note_watch, read_presence
 from cloud.store.tables import device_presence
@@ -81,7 +81,7 @@ def test_an_appliance_that_comes_and_goes_is_online_and_offline(watch: Watch) ->
         False,
         watch.floor.now(),
     )
-    assert Problem.OFFLINE in device(watch.floor).problems
+    assert Trouble.OFFLINE in device(watch.floor).problems
 
 
 def test_hearing_the_same_again_changes_nothing(watch: Watch) -> None:
@@ -194,7 +194,7 @@ def test_nobody_knows_who_is_online_while_the_broker_is_away(watch: Watch) -> No
     watch.floor.pass_time(seconds=120)
     assert device(watch.floor).online is None
     watch.floor.pass_time(seconds=120)
-    assert device(watch.floor).problems[0] is Problem.SILENT
+    assert device(watch.floor).problems[0] is Trouble.SILENT
 
 
 def test_a_heartbeat_just_now_says_more_than_the_broker(watch: Watch) -> None:
