@@ -92,10 +92,10 @@ h1 { font-size: 11pt } h2 { font-size: 8pt; margin: 1.3mm 0 .5mm }
 p { margin: .4mm 0 }
 table { border-collapse: collapse; width: 100% }
 td, th { border: .3mm solid #000; padding: .5mm 1mm; text-align: left; vertical-align: top }
-.pad td { width: 25%; height: 8mm; font-size: 6.6pt; line-height: 1.05 }
+.pad td { width: 25%; height: 7.4mm; font-size: 6.6pt; line-height: 1.05 }
 .pad b { font-size: 11pt } kbd { font: bold 8pt "DejaVu Sans Mono", monospace }
 .deed { display: inline-block; margin-right: 2mm }
-.small td, .small th { font-size: 6.6pt; line-height: 1.08; padding: .25mm .7mm }
+.small td, .small th { font-size: 6.1pt; line-height: 1.03; padding: .15mm .7mm }
 .small td:first-child { width: 41mm } .small kbd { font-size: 7pt }
 """
 
