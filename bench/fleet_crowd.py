@@ -148,6 +148,7 @@ class _Crowd:
     def report(self) -> dict[str, Any]:
         policies = Counter(each.policy for each in self.appliances)
         acknowledged = Counter(each.acknowledged for each in self.appliances)
+        few = len(self._round_trips_ms) < 2
         told = {
             "connected": sum(each.wire is not None for each in self.appliances),
             "lost": self._lost,
@@ -156,7 +157,7 @@ class _Crowd:
             "answers": self._answers,
             "policies": {str(version): count for version, count in policies.items()},
             "acknowledged": {str(version): count for version, count in acknowledged.items()},
-            "round_trip_ms": percentiles(self._round_trips_ms) if self._round_trips_ms else {},
+            "round_trip_ms": {} if few else percentiles(self._round_trips_ms),
         }
         self._round_trips_ms = []
         return told
