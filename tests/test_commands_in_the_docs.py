@@ -50,7 +50,8 @@ def lines_of(page: Path) -> Iterator[Line]:
     text = page.read_text("utf-8")
     for block in BLOCK.finditer(text):
         for line in block[2].replace("\\\n", " ").splitlines():
-            yield from _calls(page, line, whole=True)
+            # A slip is as wide as its paper: a command may go on in its next line.
+            yield from _calls(page, line, whole=not line.startswith("slip "))
     for span in SPAN.finditer(BLOCK.sub("", text)):
         yield from _calls(page, span[1], whole=False)
 

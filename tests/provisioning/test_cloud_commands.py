@@ -12,7 +12,6 @@ from typer.testing import CliRunner, Result
 
 from device.hardware.decoding import read_qr
 from protocol.wallet_qr import read
-from provisioning.cli import device as cli_device
 from provisioning.cli.app import app
 from venue.programs import Program
 from venue.servers import Authority
@@ -124,33 +123,6 @@ def test_names_with_brackets_are_shown_as_they_are(ops: Ops, authority: Authorit
     place = ("--event", "harbour", "--stall", "bar-north")
     ops.does("device", "add", "ops-till-2", "--certificate", credentials.certificate, *place)
     assert "Bar North [/18] at" in ops.does("policy", "show", "ops-till-2")
-
-
-def test_what_an_appliance_says_of_its_printer_cannot_break_the_list(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    said: dict[str, object] = {
-        "device_id": "till-1",
-        "status": "active",
-        "event_id": None,
-        "stall_id": None,
-        "policy_version": 1,
-        "policy_acked": 1,
-        "queue": 0,
-        "printer": "[/paper]",
-        "last_seen_at": None,
-    }
-
-    def answer(_: object, path: str) -> list[dict[str, object]]:
-        assert path == "/devices"
-        return [said]
-
-    monkeypatch.setattr(cli_device.Cloud, "get", answer)
-    listed = CliRunner().invoke(
-        app, ["device", "list"], env={"RAILTIX_OPS_TOKEN": "t", "COLUMNS": "200"}
-    )
-    assert listed.exit_code == 0
-    assert "[/paper]" in listed.stdout
 
 
 def test_a_badge_drawn_as_a_picture_or_in_the_terminal_is_read_by_the_scanner(ops: Ops) -> None:

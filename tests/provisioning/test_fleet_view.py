@@ -201,8 +201,9 @@ def test_the_summary_adds_money_up_by_currency() -> None:
 
 
 def test_a_name_is_text_whatever_it_looks_like() -> None:
-    _, line = shown([one(device_id="x[/red]\x1b[2J")], 132)
+    _, line = shown([one(device_id="x[/red]\x1b[2J", printer="[/p]")], 132)
     assert "x[/red]?[2J" in line
+    assert "[/p]" in line
 
 
 def test_a_screen_holds_the_worst_and_says_how_many_it_left_out() -> None:

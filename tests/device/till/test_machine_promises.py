@@ -14,6 +14,7 @@ from device.till.contents import (
     AskForShiftReport,
     AskToApprove,
     AskToCancel,
+    AskToChoosePin,
     AskToDeduct,
     AskToPostAgain,
     AskToPostOffline,
@@ -111,7 +112,7 @@ class Witness(Stage):
                 self.cancelled.add(key)
                 self.deducted[key] = False
                 return Cancelled(None)
-            case AskToSignIn():
+            case AskToSignIn() | AskToChoosePin():
                 return a_session()
             case AskToSignOut(session_id=session_id):
                 return SignedOut(session_id)
