@@ -1,7 +1,6 @@
 """Enrolment over Secure Transport (RFC 7030): how an appliance comes by its certificate."""
 
 import base64
-import binascii
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -160,6 +159,7 @@ def _basic(request: Request) -> tuple[str, str] | None:
         user, colon, password = (
             base64.b64decode(said.strip(), validate=True).decode().partition(":")
         )
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
+        # No base64, not even ASCII, or no UTF-8.
         return None
     return (user, password) if colon else None

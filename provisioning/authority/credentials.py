@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -65,11 +66,11 @@ def requested_key(request_pem: bytes) -> ec.EllipticCurvePublicKey | RequestNotU
     """
     try:
         request = x509.load_pem_x509_csr(request_pem)
-    except ValueError:
+        key, is_proven = request.public_key(), request.is_signature_valid
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm):
         return RequestNotUsable("not a PEM certificate request")
-    if not request.is_signature_valid:
+    if not is_proven:
         return RequestNotUsable("its signature does not fit its key")
-    key = request.public_key()
     if isinstance(key, ec.EllipticCurvePublicKey):
         return key
     return RequestNotUsable("a P-256 key, not another kind")

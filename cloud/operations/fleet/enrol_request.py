@@ -39,7 +39,7 @@ def read_request(der: bytes) -> Requested | Refusal:
             key.curve, ec.SECP256R1
         )
         is_proven = is_curve_ours and request.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm):
         return _not_usable("It is no PKCS #10 request (DER, base64).")
     if not (is_curve_ours and isinstance(key, ec.EllipticCurvePublicKey)):
         return _not_usable("Its key is not P-256.")

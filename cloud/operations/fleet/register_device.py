@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection, select, update
@@ -231,7 +232,7 @@ def read_certificate(
         certificate = x509.load_pem_x509_certificate(certificate_pem[:PEM_BYTES_MAX])
         key = certificate.public_key()
         names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    except ValueError:
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm):
         return _not_usable("It is no certificate in PEM form.")
     if not (isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1"):
         return _not_usable("Its key is not P-256.")

@@ -101,12 +101,17 @@ def test_an_unknown_claim_is_refused_as_a_wrong_secret_is(office: Office, name: 
         assert said(answer) == (401, "claim_wrong")
 
 
-@pytest.mark.parametrize("shown", [None, "Basic", "Basic ====", "Basic QUFB", "Bearer x"])
+@pytest.mark.parametrize(
+    "shown", [None, "Basic", "Basic ====", "Basic QUFB", "Basic \xe9", "Bearer x"]
+)
 def test_without_a_claim_the_way_to_show_one_is_told(office: Office, shown: str | None) -> None:
     answer = office.http.post(
         "/.well-known/est/simpleenroll",
         content=base64.b64encode(office.box().csr()),
-        headers=PKCS10 | ({} if shown is None else {"Authorization": shown}),
+        headers=[
+            *((name.encode(), said_so.encode()) for name, said_so in PKCS10.items()),
+            *([] if shown is None else [(b"Authorization", shown.encode("latin-1"))]),
+        ],
     )
     assert said(answer) == (401, "claim_wrong")
     assert answer.headers["www-authenticate"].startswith("Basic ")

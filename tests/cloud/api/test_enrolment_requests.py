@@ -46,12 +46,17 @@ def _rsa(box: Box) -> bytes:
     return Box(box.folder, rsa.generate_private_key(65537, 2048)).csr()
 
 
+def _of_another_version(box: Box) -> bytes:
+    return box.csr().replace(b"\x02\x01\x00", b"\x02\x01\x05", 1)
+
+
 _NOT_USABLE: Final[dict[str, Callable[[Box], bytes]]] = {
     "bad signature": lambda box: base64.b64encode(_with_bad_signature(box)),
     "another's key": lambda box: base64.b64encode(_with_anothers_key(box)),
     "P-384": lambda box: base64.b64encode(_curve(ec.SECP384R1())(box)),
     "secp256k1": lambda box: base64.b64encode(_curve(ec.SECP256K1())(box)),
     "RSA": lambda box: base64.b64encode(_rsa(box)),
+    "version 6": lambda box: base64.b64encode(_of_another_version(box)),
     "two serials": lambda box: base64.b64encode(_two_serials(box)),
     "DER": lambda box: box.csr(),
     "cut off": lambda box: base64.b64encode(box.csr())[:-9],

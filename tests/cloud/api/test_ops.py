@@ -1,3 +1,4 @@
+import ssl
 from datetime import timedelta
 from typing import Any
 
@@ -165,7 +166,14 @@ def test_registering_twice_is_harmless_and_a_renewed_certificate_counts_besides(
     assert _policy(edge, "till-9").version == 1
 
 
-@pytest.mark.parametrize("kind", ["other name", "other curve", "expired", "no certificate"])
+def _of_another_version(pem: str) -> str:
+    der = x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+    return ssl.DER_cert_to_PEM_cert(der.replace(b"\x02\x01\x02", b"\x02\x01\x05", 1))
+
+
+@pytest.mark.parametrize(
+    "kind", ["other name", "other curve", "expired", "no certificate", "version 6"]
+)
 def test_a_certificate_that_cannot_be_used_enters_nobody(lone_edge: Edge, kind: str) -> None:
     now = lone_edge.floor.now()
     pem = {
@@ -173,6 +181,7 @@ def test_a_certificate_that_cannot_be_used_enters_nobody(lone_edge: Edge, kind: 
         "other curve": certificate("till-9", now, ec.SECP384R1())[0],
         "expired": certificate("till-9", now, valid=timedelta(days=-1))[0],
         "no certificate": "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n",
+        "version 6": _of_another_version(certificate("till-9", now)[0]),
     }[kind]
     answer = _post_device(lone_edge, "till-9", pem, None)
     assert (answer.status_code, answer.json()["code"]) == (422, "certificate_not_usable")
