@@ -1,5 +1,7 @@
 """A new version of the signed policy for an appliance: a worker publishes it, nobody edits it."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -10,10 +12,12 @@ from cloud.keys import KeyRing
 from cloud.store.tables import devices, event_versions, events, policies, products, stalls
 from protocol.encoding import from_base64url
 from protocol.ids import DeviceId, EventId
-from protocol.policy import OfflineRules, Policy, Product, sign_policy
+from protocol.policy import NamedKey, OfflineRules, Policy, Product, sign_policy
 
 VALID: Final = timedelta(days=60)
 AFTER_THE_EVENT: Final = timedelta(days=2)
+_AT_ONCE: Final = 500
+"""Appliances in one statement."""
 _Row = Row[*tuple[Any, ...]]
 
 
@@ -35,10 +39,8 @@ def issue_policies(
     top_up_url: str | None = None,
 ) -> dict[DeviceId, int]:
     """A new version for every appliance of this event; each with its version."""
-    return {
-        device_id: issue_policy(connection, keys, device_id, now, top_up_url=top_up_url)
-        for device_id in assigned_devices(connection, event_id)
-    }
+    assigned = assigned_devices(connection, event_id)
+    return issue_to(connection, keys, assigned, now, top_up_url=top_up_url)
 
 
 def assigned_devices(connection: Connection, event_id: EventId) -> list[DeviceId]:
@@ -67,86 +69,146 @@ def issue_policy(
 
     `top_up_url`: where attendees buy Credits; None: as its newest policy says.
     """
-    device = connection.execute(
-        update(devices)
-        .where(devices.c.device_id == device_id)
-        .values(policy_version=devices.c.policy_version + 1)
-        .returning(devices)
-    ).one()
-    assert device.stall_id is not None, "an appliance without a stall has no policy"
-    place = connection.execute(
-        select(events, stalls.c.name.label("stall_name"))
-        .join(stalls, stalls.c.event_id == events.c.event_id)
-        .where(events.c.event_id == device.event_id, stalls.c.stall_id == device.stall_id)
-    ).one()
-    top_up_url = top_up_url or _top_up_url_before(connection, device_id)
-    policy = _policy(connection, keys, device, place, now, top_up_url=top_up_url)
-    connection.execute(
-        insert(policies).values(
-            device_id=device_id,
-            version=policy.version,
-            jws=sign_policy(policy, keys.policy.private, keys.policy.kid),
-            event_version=_event_version(connection, device.event_id),
-            issued_at=now,
-            expires_at=expires_at(place.ends_at, now),
-        )
-    )
-    return policy.version
+    return issue_to(connection, keys, [device_id], now, top_up_url=top_up_url)[device_id]
 
 
-def _event_version(connection: Connection, event_id: EventId) -> int | None:
-    """Which of the event's versions it is made from; None where none was kept."""
-    newest = select(func.max(event_versions.c.version)).where(event_versions.c.event_id == event_id)
-    return connection.execute(newest).scalar_one()
-
-
-def _policy(
+def issue_to(
     connection: Connection,
     keys: KeyRing,
-    device: _Row,
-    place: _Row,
+    device_ids: Sequence[DeviceId],
     now: datetime,
     *,
-    top_up_url: str | None,
-) -> Policy:
-    price_list = connection.execute(
-        select(products.c.number, products.c.name, products.c.price_in_cents)
-        .where(products.c.event_id == device.event_id, products.c.stall_id == device.stall_id)
-        .order_by(products.c.number)
+    top_up_url: str | None = None,
+) -> dict[DeviceId, int]:
+    """The same for many: what an event's policies share is read once, since sales wait for the
+    locks meanwhile. Nothing is said to an appliance that was never entered."""
+    issued: dict[DeviceId, int] = {}
+    shared: dict[EventId, _Shared] = {}
+    for start in range(0, len(device_ids), _AT_ONCE):
+        some = device_ids[start : start + _AT_ONCE]
+        rows = connection.execute(
+            update(devices)
+            .where(devices.c.device_id.in_(some))
+            .values(policy_version=devices.c.policy_version + 1)
+            .returning(
+                devices.c.device_id,
+                devices.c.event_id,
+                devices.c.stall_id,
+                devices.c.policy_version,
+            )
+        ).all()
+        for event_id in {row.event_id for row in rows} - shared.keys():
+            shared[event_id] = _read_shared(connection, keys, event_id)
+        urls = {} if top_up_url else _top_up_urls_before(connection, some)
+        letters: list[dict[str, Any]] = []
+        for row in rows:
+            words = shared[row.event_id]
+            policy = _policy(words, row, now, top_up_url=top_up_url or urls.get(row.device_id))
+            letters.append(
+                {
+                    "device_id": row.device_id,
+                    "version": policy.version,
+                    "jws": sign_policy(policy, keys.policy.private, keys.policy.kid),
+                    "event_version": words.version,
+                    "issued_at": now,
+                    "expires_at": expires_at(words.event.ends_at, now),
+                }
+            )
+        if letters:
+            connection.execute(insert(policies), letters)
+        issued |= {each["device_id"]: each["version"] for each in letters}
+    return issued
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all policies of one event say."""
+
+    event: _Row
+    version: int | None
+    """Which of the event's versions they are made from; None where none was kept."""
+    stall_names: Mapping[str, str]
+    products: Mapping[str, tuple[Product, ...]]
+    offline: OfflineRules
+    wallet_keys: tuple[NamedKey, ...]
+    reply_keys: tuple[NamedKey, ...]
+    badge_keys: tuple[NamedKey, ...]
+    pin_key: NamedKey
+
+
+def _read_shared(connection: Connection, keys: KeyRing, event_id: EventId) -> _Shared:
+    event = connection.execute(select(events).where(events.c.event_id == event_id)).one()
+    newest = select(func.max(event_versions.c.version)).where(event_versions.c.event_id == event_id)
+    names = connection.execute(
+        select(stalls.c.stall_id, stalls.c.name).where(stalls.c.event_id == event_id)
     )
-    return Policy(
-        version=device.policy_version,
-        device_id=device.device_id,
-        issued_at_ms=_ms(now),
-        expires_at_ms=_ms(expires_at(place.ends_at, now)),
-        event_id=place.event_id,
-        event_name=place.name,
-        stall_id=device.stall_id,
-        stall_name=place.stall_name,
-        currency=place.currency,
-        locale=place.locale,
-        timezone=place.timezone,
-        sale_max_in_cents=place.sale_max_in_cents,
-        reply_timeout_ms=place.reply_timeout_ms,
-        products=tuple(Product(row.number, row.name, row.price_in_cents) for row in price_list),
-        offline=msgspec.convert(place.offline_rules or {}, OfflineRules),
-        top_up_url=top_up_url,
-        wallet_keys=keys.known_wallets(place.event_id),
+    price_lists: dict[str, list[Product]] = {}
+    for row in connection.execute(
+        select(products).where(products.c.event_id == event_id).order_by(products.c.number)
+    ):
+        product = Product(row.number, row.name, row.price_in_cents)
+        price_lists.setdefault(row.stall_id, []).append(product)
+    return _Shared(
+        event=event,
+        version=connection.execute(newest).scalar_one(),
+        stall_names={row.stall_id: row.name for row in names},
+        products={stall_id: tuple(listed) for stall_id, listed in price_lists.items()},
+        offline=msgspec.convert(event.offline_rules or {}, OfflineRules),
+        wallet_keys=keys.known_wallets(event_id),
         reply_keys=keys.known("reply"),
         badge_keys=keys.known("badge"),
         pin_key=keys.pin.named,
     )
 
 
-def _top_up_url_before(connection: Connection, device_id: DeviceId) -> str | None:
+def _policy(words: _Shared, device: _Row, now: datetime, *, top_up_url: str | None) -> Policy:
+    assert device.stall_id is not None, "an appliance without a stall has no policy"
+    event = words.event
+    return Policy(
+        version=device.policy_version,
+        device_id=device.device_id,
+        issued_at_ms=_ms(now),
+        expires_at_ms=_ms(expires_at(event.ends_at, now)),
+        event_id=event.event_id,
+        event_name=event.name,
+        stall_id=device.stall_id,
+        stall_name=words.stall_names[device.stall_id],
+        currency=event.currency,
+        locale=event.locale,
+        timezone=event.timezone,
+        sale_max_in_cents=event.sale_max_in_cents,
+        reply_timeout_ms=event.reply_timeout_ms,
+        products=words.products.get(device.stall_id, ()),
+        offline=words.offline,
+        top_up_url=top_up_url,
+        wallet_keys=words.wallet_keys,
+        reply_keys=words.reply_keys,
+        badge_keys=words.badge_keys,
+        pin_key=words.pin_key,
+    )
+
+
+def _top_up_urls_before(
+    connection: Connection, device_ids: Sequence[DeviceId]
+) -> dict[str, str | None]:
     """A program that does not know the cloud's address (it changes a key) keeps what was said."""
-    jws = connection.execute(
-        select(policies.c.jws)
-        .where(policies.c.device_id == device_id)
-        .order_by(policies.c.version.desc())
-        .limit(1)
-    ).scalar_one_or_none()
-    payload = None if jws is None else from_base64url(jws.encode().split(b".")[1])
+    newest = (
+        select(policies.c.device_id, func.max(policies.c.version).label("version"))
+        .where(policies.c.device_id.in_(device_ids))
+        .group_by(policies.c.device_id)
+        .subquery()
+    )
+    found = connection.execute(
+        select(policies.c.device_id, policies.c.jws).join(
+            newest,
+            (policies.c.device_id == newest.c.device_id) & (policies.c.version == newest.c.version),
+        )
+    )
+    return {row.device_id: _top_up_url_of(row.jws) for row in found}
+
+
+def _top_up_url_of(jws: str) -> str | None:
+    payload = from_base64url(jws.encode().split(b".")[1])
     return None if payload is None else _SAID.decode(payload).top_up_url
 
 

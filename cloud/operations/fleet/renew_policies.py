@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.issue_policy import expires_at, issue_policy
+from cloud.operations.fleet.issue_policy import expires_at, issue_to
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices
 from cloud.store.tables import devices, events, policies
@@ -34,11 +34,7 @@ def renew_policies(connection: Connection, keys: KeyRing, now: datetime) -> dict
     lock_devices(connection, due)
     # Another one may just have done it: only what is due under the locks.
     still_due = set(_due(connection, now, due))
-    renewed = {
-        device_id: issue_policy(connection, keys, device_id, now)
-        for device_id in due
-        if device_id in still_due
-    }
+    renewed = issue_to(connection, keys, [each for each in due if each in still_due], now)
     if renewed:
         deed = AuditRow(
             at=now,

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.issue_policy import issue_policy
+from cloud.operations.fleet.issue_policy import issue_to
 from cloud.operations.refusals import Code, Refusal
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
@@ -55,7 +55,7 @@ def prepare_key(
         if name not in CHECKED_BY_ANYBODY:
             tills = _placed_devices(connection, event_id)
             lock_devices(connection, tills)
-            told = {each: issue_policy(connection, keys, each, now) for each in tills}
+            told = issue_to(connection, keys, tills, now)
         _record(connection, actor, "key_prepared", name, kid=kid, now=now)
     return Prepared(name, kid, told)
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.issue_policy import issue_policy
+from cloud.operations.fleet.issue_policy import issue_to
 from cloud.store.deny_list import begin_lists_anew
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices
@@ -60,9 +60,8 @@ def note_restore(
             policy_version=devices.c.policy_version + VERSIONS_SKIPPED,
         )
     )
-    for row in found:
-        if row.stall_id is not None:
-            issue_policy(connection, keys, DeviceId(row.device_id), now)
+    placed = [DeviceId(row.device_id) for row in found if row.stall_id is not None]
+    issue_to(connection, keys, placed, now)
     begin_lists_anew(connection)
     deed = AuditRow(
         at=now,
