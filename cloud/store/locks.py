@@ -32,12 +32,17 @@ WalletKey = tuple[UserId, str]
 """A user and a currency."""
 
 
-def lock_event(connection: Connection, event_id: EventId) -> None:
+def lock_event(connection: Connection, event_id: EventId, *, to_change: bool = True) -> None:
     """Wait for whoever changes this event's document, and hold it until the commit; before
-    anything else. Also one that is not there yet: two may be creating it."""
+    anything else. Also one that is not there yet: two may be creating it.
+
+    Not `to_change`: with others, for an appliance that comes to the event. Whoever changes it then
+    sees that appliance, or is seen by it: no policy keeps the prices of before.
+    """
     if connection.dialect.name == "sqlite":
         return
-    connection.execute(select(func.pg_advisory_xact_lock(_number(f"railtix event {event_id}"))))
+    take = func.pg_advisory_xact_lock if to_change else func.pg_advisory_xact_lock_shared
+    connection.execute(select(take(_number(f"railtix event {event_id}"))))
 
 
 def lock_claims(connection: Connection) -> None:

@@ -30,7 +30,7 @@ from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_if_new
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
-from cloud.store.locks import lock_devices
+from cloud.store.locks import lock_devices, lock_event
 from cloud.store.tables import claims, devices
 from protocol.ids import DeviceId
 from provisioning.authority import certificates, refusals
@@ -123,6 +123,7 @@ def _store(
     involved = [device_id] if asked.replaces is None else [device_id, DeviceId(asked.replaces)]
     place = Place(asked.event_id, asked.stall_id)
     with database.transaction() as connection:
+        lock_event(connection, place.event_id, to_change=False)
         lock_devices(connection, involved, key=requested.spki)
         claim = connection.execute(
             select(claims).where(claims.c.claim_id == asked.claim_id).with_for_update()

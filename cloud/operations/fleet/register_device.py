@@ -19,7 +19,7 @@ from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_if_new
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
-from cloud.store.locks import lock_devices
+from cloud.store.locks import lock_devices, lock_event
 from cloud.store.tables import device_certificates, devices, policies, stalls
 from protocol.encoding import public_key_to_text
 from protocol.ids import DeviceId, EventId, StallId
@@ -80,6 +80,8 @@ def register_device(
     if isinstance(certificate, Refusal):
         return certificate
     with database.transaction() as connection:
+        if place is not None:
+            lock_event(connection, place.event_id, to_change=False)
         lock_devices(connection, [device_id], key=certificate.spki)
         if not is_within(within, None if place is None else place.event_id):
             return ELSEWHERE
@@ -128,6 +130,7 @@ def move_device(
     are posted at the old event whenever they come, but nobody there sees it any more.
     """
     with database.transaction() as connection:
+        lock_event(connection, place.event_id, to_change=False)
         lock_devices(connection, [device_id])
         refusal = refuse_outside(connection, device_id, within)
         if refusal is not None:
@@ -321,6 +324,7 @@ def assign(
     *,
     top_up_url: str | None,
 ) -> None:
+    """The place's event and the appliance are held (`store.locks`)."""
     current = connection.execute(
         select(devices.c.event_id, devices.c.stall_id).where(devices.c.device_id == device_id)
     ).one()
