@@ -83,9 +83,10 @@ def make_badge(
     now: datetime,
 ) -> str:
     """The new badge's id; whatever badge they had at the event no longer counts."""
-    # Two new badges at once: the second sees the first, and ends it.
+    # Two new badges at once: the second sees the first, and ends it. Not so strong a lock that a
+    # session, which names its staff, waits for it: whoever signs in holds the badge (key_share).
     connection.execute(
-        select(staff.c.staff_id).where(staff.c.staff_id == staff_id).with_for_update()
+        select(staff.c.staff_id).where(staff.c.staff_id == staff_id).with_for_update(key_share=True)
     )
     badge_id = to_base64url(secrets.token_bytes(_BADGE_ID_BYTES))
     connection.execute(

@@ -89,10 +89,15 @@ def _with_badges(
     actor: str,
     now: datetime,
 ) -> list[StaffMember]:
-    for each in _wanted(connection, event_id, staff_ids, now):
+    # By id, however they were named: two sheets at once do not wait for each other in a circle.
+    for each in sorted(_wanted(connection, event_id, staff_ids, now), key=_id_of):
         if anew or each.badge is None or not each.badge.is_good:
             make_badge(connection, event_id, each.staff_id, None, actor=actor, now=now)
     return _wanted(connection, event_id, staff_ids, now)
+
+
+def _id_of(member: StaffMember) -> StaffId:
+    return member.staff_id
 
 
 def _wanted(

@@ -1,18 +1,24 @@
 """Somebody's work at an event ends at once: badge dead, sessions over, nothing in their name."""
 
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select
+import pytest
+from sqlalchemy import insert, select, text
+from uuid_utils.compat import uuid7
 
 from cloud.operations.fleet.issue_badge import IssuedBadge, issue_badge
 from cloud.operations.fleet.print_badges import Sheet, print_badges
 from cloud.operations.fleet.read_staff import list_staff
 from cloud.operations.fleet.revoke_staff import StaffRevoked, revoke_staff
 from cloud.operations.refusals import Code, Refusal
+from cloud.operations.till.badge_and_pin import find_holder
 from cloud.store.tables import badges, staff, staff_sessions
 from protocol.ids import EventId, StaffId
 from protocol.messages import Approved, Declined, Reason, SignedIn
+from protocol.policy import open_badge
 from tests.cloud.floor import EVENT, Floor
 from tests.cloud.operations.giving_back import add_staff, approve, refund, sold
 
@@ -185,3 +191,46 @@ def test_a_sheet_printed_again_leaves_the_first_one_good(floor: Floor) -> None:
     assert (mia.badge.badge_id, mia.badge.has_pin, mia.badge.is_good) == (anew["mia"], False, True)
     [sheets, *_] = floor.audit(action="badges_printed")
     assert set(sheets.detail["badges"]) == set(first.values())
+
+
+@pytest.mark.postgres
+def test_a_sign_in_and_a_new_badge_at_once_do_not_wait_in_a_circle(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    floor = Floor(postgres_url, tmp_path / "keys")
+    till = floor.add_till()
+    made: list[IssuedBadge | Refusal] = []
+
+    def make() -> None:
+        made.append(issue_badge(floor.database, floor.keys, EVENT, MIA, actor="a", now=floor.now()))
+
+    maker = threading.Thread(target=make)
+    try:
+        with floor.database.transaction() as connection:
+            badge = open_badge(floor.badge_qr.encode(), floor.keys.find_badge)
+            assert find_holder(connection, till.device_id, badge, till.stall_id) is not None
+            maker.start()
+            while maker.is_alive() and not _somebody_waits(floor):
+                time.sleep(0.02)
+            # As a session that begins does: it names its staff.
+            connection.execute(
+                insert(staff_sessions).values(
+                    session_id=uuid7(),
+                    staff_id=MIA,
+                    device_id=till.device_id,
+                    event_id=EVENT,
+                    stall_id=till.stall_id,
+                    created_at=floor.now(),
+                    expires_at=floor.now(),
+                )
+            )
+    finally:
+        maker.join()
+        floor.close()
+    assert isinstance(made[0], IssuedBadge)
+
+
+def _somebody_waits(floor: Floor) -> bool:
+    with floor.database.reading() as connection:
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return connection.execute(waiting).scalar_one() > 0
