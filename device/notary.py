@@ -1,7 +1,8 @@
 """What leaves the appliance is signed here; what comes in is believed here, or refused by name."""
 
+from collections import deque
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from msgspec.structs import replace
 
@@ -53,6 +54,8 @@ from protocol.policy import Policy, PolicyRefusal, find, open_policy
 from protocol.sealing import seal_pin
 from protocol.signing import KeyFinder, Profile, SignatureRefusal, fingerprint, sign, verify
 
+SIGNED_MAX: Final = 256
+
 
 @dataclass(frozen=True)
 class Circumstances:
@@ -86,11 +89,22 @@ class Notary:
         self._find_policy_key = find(credentials.policy_keys)
         self._find_reply_key: KeyFinder = find(())
         self._policy: Policy | None = None
+        self._signed: deque[str] = deque(maxlen=SIGNED_MAX)
+        """Hashes of what was signed under this certificate last."""
+
+    @property
+    def thumbprint(self) -> str:
+        return self._credentials.thumbprint
 
     def use(self, credentials: Credentials) -> None:
         """From now on sign with this key, under this certificate."""
         self._credentials = credentials
         self._find_policy_key = find(credentials.policy_keys)
+        self._signed.clear()
+
+    def has_signed(self, request_hash: str) -> bool:
+        """Whether this was signed under the certificate in use, and not under the one before."""
+        return request_hash in self._signed
 
     @property
     def policy(self) -> Policy | None:
@@ -128,7 +142,9 @@ class Notary:
         token = sign(
             Profile.REQUEST, encode(request), self._credentials.key, self._credentials.thumbprint
         ).encode()
-        return SignedRequest(kind_of(content), content.key, token, fingerprint(token))
+        request_hash = fingerprint(token)
+        self._signed.append(request_hash)
+        return SignedRequest(kind_of(content), content.key, token, request_hash)
 
     def _compose(  # noqa: PLR0912 -- a branch a kind
         self, content: Content, at: Circumstances

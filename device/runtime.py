@@ -55,6 +55,7 @@ from device.till.events import (
     Tick,
 )
 from device.till.machine import step
+from device.till.outbox import sign_anew
 from device.till.receipt import Slip
 from device.till.resting import resting_light
 from device.till.signals import Light, Sound
@@ -151,8 +152,10 @@ class Rest:
     """Trusted time; None: nobody knows what time it is."""
     now_s: float
     """Monotonic."""
+    is_idle: bool
+    """Nobody is in the middle of anything."""
     has_sent_all: bool
-    """Nothing waits for an answer, and nobody is in the middle of anything."""
+    """Idle, and nothing waits for an answer."""
     link_is_up: bool
 
 
@@ -280,9 +283,8 @@ class Runtime:
 
     def _rest(self) -> None:
         self._keep_checkpoint()
-        if self._papers is not None and self._papers.rest(self._how_it_rests()):
-            self.is_over = True
-            self._inbox.put(Stop())
+        if self._papers is not None:
+            self._look_at(self._papers)
         self._thermometer.feel(self._clock())
         if self._health is not None:
             self._health.tell(self.till, self._refusal[1], self._clock(), self._wall_ms())
@@ -292,12 +294,21 @@ class Runtime:
             _log.error("journal_fault", fault=str(fault))
             self.take(JournalFailed(()))
 
+    def _look_at(self, papers: Papers) -> None:
+        thumbprint = self._notary.thumbprint
+        if papers.rest(self._how_it_rests()):
+            self.is_over = True
+            self._inbox.put(Stop())
+        if self._notary.thumbprint != thumbprint:
+            self.till = sign_anew(self.till)
+
     def _how_it_rests(self) -> Rest:
         till, anchor, now_s = self.till, self.till.anchor, self._clock()
         is_idle = isinstance(till.phase, Ready | NobodySignedIn | WaitingForPolicy)
         return Rest(
             now_ms=None if anchor is None else anchor.at(now_s),
             now_s=now_s,
+            is_idle=is_idle,
             has_sent_all=is_idle and not till.outbox and not self._sent,
             link_is_up=till.link.is_up,
         )
@@ -348,7 +359,8 @@ class Runtime:
         if isinstance(reply.outcome, HeartbeatAnswered):
             self._checkpoint = reply.outcome.checkpoint
         self._note_refusal(reply)
-        if self._papers is not None and not self._refusal[1]:
+        is_ours = self._notary.has_signed(reply.request_hash)
+        if self._papers is not None and is_ours and not self._refusal[1]:
             self._papers.heard()
         self.take(ReplyArrived(reply, arrived.payload.decode("ascii")))
 

@@ -35,7 +35,7 @@ from device.enrolling.machine import deadline_of, step
 from device.hardware.wifi import Wifi, WifiTrouble
 from device.identity.est import Est, find_root, request_for
 from device.identity.exchange import Address, Failure, believing
-from device.identity.files import Cloud, Draft, forget_old, read_cloud
+from device.identity.files import NEXT, Cloud, Draft, forget_old, read_cloud
 from device.journal.journal import JournalFault
 from device.journal.owed import what_is_owed, whose
 from device.journal.setting_aside import set_aside
@@ -181,6 +181,8 @@ class Enroller:
         if whose(self._state) not in {"", device_id} and not self._owes():
             # Of another name, and settled: the new one begins with nothing of it.
             set_aside(self._state)
+        # A renewal that was begun under the name or the key before is nobody's now.
+        Draft(self._state, NEXT).drop()
         self._draft.install()
         forget_old(self._state)
         return device_id

@@ -140,8 +140,12 @@ class Draft:
 
 def recover(state: Path) -> None:
     """Finish what a power cut interrupted. Raises OSError."""
-    current = state / FOLDER
-    remove(state / FAILED)
+    current, failed = state / FOLDER, state / FAILED
+    if failed.exists():
+        # Whether anybody heard of it nobody knows here: it is tried again.
+        remove(state / NEXT)
+        failed.rename(state / NEXT)
+        fsync(state)
     if (current / CERTIFICATE_FILE).is_file():
         return
     for draft in (Draft(state, NEXT), Draft(state)):
@@ -153,8 +157,12 @@ def recover(state: Path) -> None:
         fsync(state)
 
 
-def go_back(state: Path) -> bool:
-    """Be again who the appliance was before the last renewal; whether there was anybody."""
+def go_back(state: Path, *, keeps_new: bool = False) -> bool:
+    """Be again who the appliance was before the last renewal; whether there was anybody.
+
+    `keeps_new`: the cloud may have heard of the new one all the same, and then supersedes the old
+    one: it becomes the draft that it was.
+    """
     current, old, failed = state / FOLDER, state / OLD, state / FAILED
     if not (old / CERTIFICATE_FILE).is_file():
         return False
@@ -164,7 +172,12 @@ def go_back(state: Path) -> bool:
     # `recover` finishes this if the power goes here.
     old.rename(current)
     fsync(state)
-    remove(failed)
+    if keeps_new:
+        remove(state / NEXT)
+        failed.rename(state / NEXT)
+        fsync(state)
+    else:
+        remove(failed)
     return True
 
 

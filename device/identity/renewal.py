@@ -1,7 +1,7 @@
 """Renewing a certificate while the till sells: asked for beside it, taken up where it rests.
 
 due --simplereenroll--> drafted --at rest, nothing waits--> tried --a signed answer--> taken
-                                                              \\--refused--> the old one again
+                                                   \\--refused, or silence--> the old one again
 """
 
 from collections.abc import Callable
@@ -73,7 +73,10 @@ class Renewal:
         self._not_before_ms = 0
         """Of the next try."""
         self._ended: Issued | Failure | None = None
-        self._up_since: float | None = None
+        self._up_at: float | None = None
+        """When it was last seen that the link is up, if it was the last time."""
+        self._up_s = 0.0
+        """How long the link was up under a certificate that nobody has answered."""
         self.trouble = ""
         """Why the last try came to nothing; for `railtix-pos status`."""
         self.stage = Stage.RESTING
@@ -87,12 +90,15 @@ class Renewal:
         try:
             match self.stage:
                 case Stage.RESTING:
+                    if self._is_locked_out(rest, link_trouble):
+                        return self._take_up()
                     if rest.now_ms is not None and self._is_due(rest.now_ms):
                         self._begin()
                 case Stage.ASKING:
                     self._hear(rest)
                 case Stage.DRAFTED:
-                    return self._take_up() if rest.has_sent_all else None
+                    is_time = rest.has_sent_all or self._is_locked_out(rest, link_trouble)
+                    return self._take_up() if is_time else None
                 case Stage.TRIED:
                     return self._judge(rest, link_trouble)
         except (OSError, CredentialsError, ValueError) as error:
@@ -179,7 +185,7 @@ class Renewal:
 
     def _take_up(self) -> Credentials:
         self._draft.install()
-        self.stage, self._up_since = Stage.TRIED, None
+        self.stage, self._up_at, self._up_s = Stage.TRIED, None, 0.0
         try:
             return self._load()
         except CredentialsError:
@@ -187,20 +193,31 @@ class Renewal:
             self.stage = Stage.RESTING
             raise
 
+    def _is_locked_out(self, rest: Rest, link_trouble: str) -> bool:
+        """The broker takes the certificate in use no more, and there is another one to try: what
+        waits would wait for ever."""
+        is_refused = not rest.link_is_up and is_our_certificate_refused(link_trouble)
+        return is_refused and rest.is_idle and self._draft.is_complete
+
     def _judge(self, rest: Rest, link_trouble: str) -> Credentials | None:
-        if rest.link_is_up:
-            self._up_since = rest.now_s if self._up_since is None else self._up_since
-            is_refused = rest.now_s - self._up_since > SILENCE_S
-        else:
-            self._up_since = None
-            is_refused = is_our_certificate_refused(link_trouble)
-        if not is_refused or not rest.has_sent_all:
+        is_silent = self._silence_s(rest) > SILENCE_S
+        is_refused = not rest.link_is_up and is_our_certificate_refused(link_trouble)
+        # What was sold alone meanwhile is no reason to stay: it can only wait here.
+        if not (is_silent or is_refused) or not rest.is_idle:
             return None
-        self.stage = Stage.RESTING
-        if not go_back(self._state):
+        self.stage, self._up_at, self._up_s = Stage.RESTING, None, 0.0
+        if not go_back(self._state, keeps_new=not is_refused):
             return None
-        self._fail(f"the new certificate does not work: {link_trouble}", rest.now_ms)
+        why = link_trouble or "nobody answers what it signs"
+        self._fail(f"the new certificate does not work: {why}", rest.now_ms)
         return self._load()
+
+    def _silence_s(self, rest: Rest) -> float:
+        """In sum: a till hangs up on a cloud that is silent for half a minute."""
+        if rest.link_is_up and self._up_at is not None:
+            self._up_s += rest.now_s - self._up_at
+        self._up_at = rest.now_s if rest.link_is_up else None
+        return self._up_s
 
     def _load(self) -> Credentials:
         self._credentials = load(self._state, self._keys)

@@ -112,6 +112,12 @@ def send_unsigned(till: Till) -> Step:
     )
 
 
+def sign_anew(till: Till) -> Till:
+    """The appliance is known by another certificate: what waits goes out under that one. The keys
+    are the same, so whatever the cloud has heard already it answers as before."""
+    return replace(till, outbox=tuple(replace(each, request_hash=None) for each in till.outbox))
+
+
 def send_due(till: Till, now: Now) -> Step:
     """What is due of the outbox, of the question that is being asked, and of the heartbeat."""
     if not till.link.is_up:

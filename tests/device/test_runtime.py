@@ -21,6 +21,7 @@ from device.runtime import (
     Happening,
     Inbox,
     KeyPressed,
+    Rest,
     Runtime,
     Scanned,
     Stop,
@@ -689,3 +690,72 @@ def test_a_heartbeat_says_how_the_appliance_is(selling: Appliance) -> None:
     assert heartbeat.last_sale_ms == sold_at_ms
     assert heartbeat.queue_in_cents == 0
     assert heartbeat.uptime_s == int(selling.now_s - 1000)
+
+
+@dataclass
+class Changing:
+    """Papers that change the certificate at the next rest, when told to."""
+
+    appliance: Appliance
+    is_due: bool = False
+    answers: int = 0
+
+    def rest(self, rest: Rest) -> bool:
+        if self.is_due and rest.is_idle:
+            self.is_due = False
+            old = load(self.appliance.state)
+            self.appliance.runtime._notary.use(replace(old, key=OTHER_KEY, thumbprint="N" * 43))
+            self.appliance.public_key = OTHER_KEY.public_key()
+        return False
+
+    def heard(self) -> None:
+        self.answers += 1
+
+    def warning(self, now_ms: int | None) -> Slip | None:
+        assert now_ms is not None
+        return None
+
+
+def test_an_answer_to_what_the_certificate_before_has_signed_proves_nothing_of_the_new_one(
+    selling: Appliance,
+) -> None:
+    papers = selling.runtime._papers = Changing(selling)
+    selling.wait(16)
+    (*_, (before, bytes_before)) = selling.requests(Heartbeat)
+    papers.is_due = True
+    selling.runtime._rest()
+    late = Reply(
+        device_id=DEVICE,
+        key=before.key,
+        answers="heartbeat",
+        request_hash=fingerprint(bytes_before),
+        answered_at_ms=EPOCH_MS,
+        cloud_us=1500,
+        outcome=HeartbeatAnswered(EPOCH_MS, 1),
+    )
+    selling.meet(ReplyBytes(sign(Profile.REPLY, encode(late), REPLY_KEY, "r1").encode(), 0.0))
+    assert papers.answers == 0
+    selling.air.sent.clear()
+    selling.wait(16)
+    selling.answer(Heartbeat, HeartbeatAnswered(EPOCH_MS, 1))
+    assert papers.answers == 1
+
+
+def test_what_waits_when_the_certificate_changes_goes_out_under_the_new_one(
+    selling: Appliance,
+) -> None:
+    papers = selling.runtime._papers = Changing(selling)
+    selling.press("500#")
+    selling.scan(a_wallet_qr())
+    selling.wait(4.1)
+    ((cancel, _),) = selling.requests(Cancel)
+    selling.wait(10)
+    assert isinstance(selling.phase, Ready)
+    papers.is_due = True
+    selling.runtime._rest()
+    selling.air.sent.clear()
+    selling.wait(60)
+    (again, *_) = selling.requests(Cancel)
+    assert again[0].key == cancel.key
+    selling.answer(Cancel, Cancelled(None))
+    assert selling.runtime.till.outbox == ()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from device.credentials import Credentials, load
+from device.enrolling.happenings import Enrolled
 from device.identity.enrolment import Enroller
 from device.identity.files import forget_old, go_back, recover
 from device.identity.renewal import SILENCE_S, TRY_AGAIN_MS, Renewal, Stage
@@ -40,7 +41,7 @@ def renewal(state: Path) -> Renewal:
 
 
 def rest(now_ms: int | None = DUE_MS, now_s: float = 0.0, **changed: Any) -> Rest:
-    usual: dict[str, Any] = {"has_sent_all": True, "link_is_up": True}
+    usual: dict[str, Any] = {"is_idle": True, "has_sent_all": True, "link_is_up": True}
     return Rest(now_ms, now_s, **(usual | changed))
 
 
@@ -110,6 +111,81 @@ def test_a_new_one_that_does_not_work_gives_way_to_the_old_and_the_next_try_wait
     until_asked(renewing)
 
 
+def silent(renewing: Renewal) -> Credentials | None:
+    """The cloud says nothing, and the till hangs up on it every half minute."""
+    for at_s in range(0, int(SILENCE_S) + 60, 2):
+        is_up = at_s % 32 != 0
+        back = renewing.look(rest(now_s=float(at_s), link_is_up=is_up, has_sent_all=False), "")
+        if back is not None:
+            return back
+    return None
+
+
+def test_silence_counts_although_the_till_hangs_up_on_it_and_sales_wait(
+    office: Office, state: Path
+) -> None:
+    old = load(state)
+    renewing, _ = taken_up(state)
+    back = silent(renewing)
+    assert back is not None
+    assert back.thumbprint == old.thumbprint == load(state).thumbprint
+
+
+def test_the_way_back_waits_for_nobody_but_whoever_is_in_the_middle_of_something(
+    office: Office, state: Path
+) -> None:
+    renewing, new = taken_up(state)
+    refused = rest(link_is_up=False, has_sent_all=False, is_idle=False)
+    assert renewing.look(refused, "tlsv1 alert certificate revoked") is None
+    # What was sold alone waits for the very link that is refused.
+    refused = rest(link_is_up=False, has_sent_all=False)
+    back = renewing.look(refused, "tlsv1 alert certificate revoked")
+    assert back is not None
+    assert back.thumbprint != new.thumbprint
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_new_one_whose_answer_was_lost_is_taken_up_again_once_the_old_one_is_superseded(
+    office: Office, state: Path, is_restarted: bool
+) -> None:
+    renewing, new = taken_up(state)
+    assert silent(renewing) is not None
+    if is_restarted:
+        recover(state)
+        renewing = renewal(state)
+    waiting = rest(link_is_up=False, has_sent_all=False)
+    assert renewing.look(waiting, "connection refused") is None
+    again = renewing.look(waiting, "tlsv1 alert certificate revoked")
+    assert again is not None
+    assert again.thumbprint == new.thumbprint == load(state).thumbprint
+    renewing.heard()
+    assert sorted(each.name for each in state.iterdir()) == ["identity"]
+
+
+def test_a_draft_is_taken_up_where_the_old_one_ran_out_before_all_was_sent(
+    office: Office, state: Path
+) -> None:
+    old = load(state)
+    renewing = renewal(state)
+    until(renewing, Stage.DRAFTED)
+    locked_out = rest(link_is_up=False, has_sent_all=False)
+    new = renewing.look(locked_out, "sslv3 alert certificate expired")
+    assert new is not None
+    assert new.thumbprint != old.thumbprint
+
+
+def test_who_enrols_anew_takes_up_no_renewal_that_was_begun_before(
+    office: Office, state: Path
+) -> None:
+    until(renewal(state), Stage.DRAFTED)
+    office.device_id = "bar-2"
+    assert Enroller(state, serial="", clock_is_set=lambda: True).enrol(office.claim()) == (
+        Enrolled("bar-2")
+    )
+    assert renewal(state).stage is Stage.RESTING
+    assert load(state).device_id == "bar-2"
+
+
 def until_asked(renewing: Renewal) -> None:
     renewing.look(rest(DUE_MS + TRY_AGAIN_MS), "")
     assert renewing.stage is Stage.ASKING
@@ -165,7 +241,7 @@ class CutError(BaseException):
     """The power goes."""
 
 
-@pytest.mark.parametrize("what", ["take up", "go back", "forget"])
+@pytest.mark.parametrize("what", ["take up", "go back", "go back for now", "forget"])
 def test_a_power_cut_at_any_step_leaves_one_whole_identity(
     office: Office, state: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -199,6 +275,8 @@ def test_a_power_cut_at_any_step_leaves_one_whole_identity(
                         renewing.look(rest(), "")
                     case "go back":
                         go_back(state)
+                    case "go back for now":
+                        go_back(state, keeps_new=True)
                     case _:
                         forget_old(state)
             except CutError:
