@@ -1,5 +1,6 @@
 """railtix-ops staff: who works where, their badges and PINs, and the end of one's work."""
 
+import io
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -80,7 +81,10 @@ def add(
 
     def change(document: Document) -> None:
         if any(member["id"] == staff_id for member in document["staff"]):
-            refuse(f"{event_id} has a {staff_id} already: `event edit` changes what they may do")
+            refuse(
+                f"{event_id} has a {staff_id} already; to change what they may do: "
+                f"`event show {event_id} --json` into a file, change that, `event apply` it"
+            )
         document["staff"].append(
             {
                 "id": staff_id,
@@ -139,13 +143,19 @@ def badge(
     as_json: AsJson = False,
 ) -> None:
     """A new badge; the one they had is dead. They choose the PIN at the first sign-in."""
+    for path in (png, text):
+        if path is not None and not path.parent.is_dir():
+            # Before the badge they have is dead, and the new one nowhere.
+            refuse(f"there is no folder {path.parent}")
     asked = _pin(choose=choose_pin, draw=draw_pin)
     answer = Cloud(url, token_file).post(f"/events/{event_id}/staff/{staff_id}/badge", asked)
     # As digits, like the wallet's: fewer modules, so cameras read it from further away.
     code = segno.make_qr(to_digits(answer["badge"]), error="m")
     if png is not None:
-        code.save(str(png), kind="png", scale=8, border=4)
-        png.chmod(PRIVATE)
+        picture = io.BytesIO()
+        code.save(picture, kind="png", scale=8, border=4)
+        # At no moment anybody's to read: until its PIN is chosen, a badge seen is a badge had.
+        write_atomically(png, picture.getvalue(), mode=PRIVATE)
     if text is not None:
         write_atomically(text, answer["badge"].encode(), mode=PRIVATE)
     if as_json:

@@ -136,6 +136,11 @@ def test_a_badge_drawn_as_a_picture_or_in_the_terminal_is_read_by_the_scanner(op
     assert read(reading.text) == (ops.folder / "badge.txt").read_text()
     for name in ("badge.png", "badge.txt"):
         assert (ops.folder / name).stat().st_mode & 0o077 == 0
+    for wanted in ("--png", "--text"):
+        refused = ops.run("staff", "badge", "harbour", "mia", wanted, "nowhere/badge")
+        assert (refused.exit_code, "no folder nowhere" in refused.stderr) == (1, True)
+    [mia] = ops.answers("staff", "list", "harbour")
+    assert mia["badge"]["has_pin"], "the badge they had still counts"
     lines = ops.does("staff", "badge", "harbour", "mia").splitlines()
     assert len([line for line in lines if "█" in line or "▀" in line or "▄" in line]) > 20
 

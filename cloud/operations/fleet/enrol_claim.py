@@ -102,7 +102,7 @@ def certify(
         return Refusal(
             Code.ENROLMENT_CLOSED,
             f"The authority cannot certify this: {issued}.",
-            "Look at `railtix-ops ca list` where the authority is.",
+            "Look at `railtix-ops ca show` where the authority is.",
         )
     return issued.chain_pem
 
