@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Row, select, update
 
 from cloud.keys import KeyRing
@@ -35,6 +36,8 @@ from cloud.store.tables import claims, devices
 from protocol.ids import DeviceId
 from provisioning.authority import certificates, refusals
 from provisioning.authority.folder import Authority
+
+_log = structlog.stdlib.get_logger("cloud.enrolment")
 
 _Row = Row[*tuple[Any, ...]]
 
@@ -97,14 +100,24 @@ def certify(
     authority: Authority, device_id: DeviceId, requested: Requested, now: datetime
 ) -> bytes | Refusal:
     """A certificate under this name, in the authority's register, and what goes before its root."""
-    issued = authority.issue(certificates.Device(device_id), requested.key, now)
+    try:
+        issued = authority.issue(certificates.Device(device_id), requested.key, now)
+    except (OSError, ValueError) as error:
+        # Away, full, damaged, or its issuing key was replaced since. A parser's message may quote.
+        why = error.strerror if isinstance(error, OSError) else type(error).__name__
+        _log.error("authority_not_usable", device_id=device_id, fault=why)
+        return _cannot_certify("its folder cannot be used")
     if isinstance(issued, refusals.Refusal):
-        return Refusal(
-            Code.ENROLMENT_CLOSED,
-            f"The authority cannot certify this: {issued}.",
-            "Look at `railtix-ops ca show` where the authority is.",
-        )
+        return _cannot_certify(str(issued))
     return issued.chain_pem
+
+
+def _cannot_certify(why: str) -> Refusal:
+    return Refusal(
+        Code.ENROLMENT_CLOSED,
+        f"The authority cannot certify this: {why}.",
+        "Look at `railtix-ops ca show` where the authority is.",
+    )
 
 
 def _store(

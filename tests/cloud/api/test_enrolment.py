@@ -260,3 +260,22 @@ def test_a_stall_that_went_away_meanwhile_takes_no_appliance(office: Office) -> 
             f"UPDATE claims SET stall_id = 'gone' WHERE claim_id = '{claim.claim_id}'"
         )
     assert said(office.enrol(office.box(), claim)) == (404, "stall_unknown")
+
+
+@pytest.mark.parametrize("fault", ["away", "damaged"])
+def test_an_authority_that_cannot_write_costs_no_claim_and_is_told_by_name(
+    office: Office, fault: str
+) -> None:
+    claim, box, register = office.claim(), office.box(), office.folder / "ca" / "register.json"
+    enrolled = office.enrolled()
+    content = register.read_bytes()
+    if fault == "away":
+        register.unlink()
+    else:
+        register.write_bytes(b"{")
+    try:
+        assert said(office.enrol(box, claim)) == (503, "enrolment_closed")
+        assert said(office.renew(enrolled)) == (503, "enrolment_closed")
+    finally:
+        register.write_bytes(content)
+    assert office.enrol(box, claim).status_code == 200
