@@ -82,7 +82,7 @@ def make_claim(
     claim_id, secret = _draw(CLAIM_ID_CHARS), _draw(SECRET_CHARS)
     with database.transaction() as connection:
         lock_claims(connection)
-        refusal = _refuse(connection, wanted, within)
+        refusal = _refuse(connection, wanted, within, now)
         if refusal is not None:
             return refusal
         device_id = wanted.device_id or _free_name(connection, wanted.place.stall_id, now)
@@ -182,7 +182,9 @@ def hash_secret(secret: str) -> str:
     return to_base64url(hashlib.sha256(b"railtix claim " + secret.encode()).digest())
 
 
-def _refuse(connection: Connection, wanted: Wanted, within: Within) -> Refusal | None:
+def _refuse(
+    connection: Connection, wanted: Wanted, within: Within, now: datetime
+) -> Refusal | None:
     if not is_within(within, wanted.place.event_id):
         return ELSEWHERE
     if not is_stall(connection, wanted.place):
@@ -197,11 +199,31 @@ def _refuse(connection: Connection, wanted: Wanted, within: Within) -> Refusal |
                 "An appliance does not take its own place.",
                 "Leave out what it replaces, to enrol it again under its name.",
             )
-    if wanted.device_id is not None and _is_known(connection, wanted.device_id):
+    if wanted.device_id is None:
+        return None
+    if _is_promised_elsewhere(connection, wanted.device_id, within, now):
+        return ELSEWHERE
+    if _is_known(connection, wanted.device_id):
         return refuse_outside(connection, wanted.device_id, within) or refuse_inactive(
             connection, wanted.device_id
         )
     return None
+
+
+def _is_promised_elsewhere(
+    connection: Connection, device_id: DeviceId, within: Within, now: datetime
+) -> bool:
+    """A new claim would withdraw one that is not theirs."""
+    if within is None:
+        return False
+    promised = select(claims.c.claim_id).where(
+        claims.c.device_id == device_id,
+        claims.c.event_id.not_in(within),
+        claims.c.used_at.is_(None),
+        claims.c.withdrawn_at.is_(None),
+        claims.c.expires_at > now,
+    )
+    return connection.execute(promised.limit(1)).one_or_none() is not None
 
 
 def _is_known(connection: Connection, device_id: DeviceId) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import insert
 from cloud.access.roles import Role
 from cloud.operations.people.access_tokens import create_token
 from cloud.operations.people.tries import forget_old_secrets
-from cloud.store.tables import events
+from cloud.store.tables import events, stalls
 from protocol.ids import EventId
 from tests.cloud.api.enrolment_office import Office, said
 from tests.cloud.floor import EVENT
@@ -68,6 +68,7 @@ def test_ops_of_another_event_make_see_and_withdraw_no_claim_here(office: Office
                 event_id="elsewhere", name="E", currency="EUR", created_at=office.floor.now()
             )
         )
+        connection.execute(insert(stalls).values(event_id="elsewhere", stall_id="bar", name="B"))
     made = create_token(
         office.floor.database,
         Role.OPS,
@@ -77,16 +78,22 @@ def test_ops_of_another_event_make_see_and_withdraw_no_claim_here(office: Office
         event_id=EventId("elsewhere"),
     )
     eve = {"Authorization": f"Bearer {made.token}"}
-    claim = office.claim()
+    claim = office.claim(device_id="wanted-1")
     address = f"/v1/ops/claims/{claim.claim_id}"
     body = {"event_id": EVENT, "stall_id": "bar"}
+    # The same name at their own event would withdraw the claim that is open for it here.
+    stolen = {"event_id": "elsewhere", "stall_id": "bar", "device_id": "wanted-1"}
     for answer in (
         office.ops.post("/v1/ops/claims", json=body, headers=eve),
+        office.ops.post("/v1/ops/claims", json=stolen, headers=eve),
         office.ops.get(address, headers=eve),
         office.ops.post(f"{address}/withdraw", headers=eve),
     ):
         assert said(answer) == (403, "not_allowed")
+    assert office.look(claim)["state"] == "open"
     assert office.ops.get("/v1/ops/claims", headers=eve).json() == []
+    own = office.ops.post("/v1/ops/claims", json=stolen | {"device_id": "own-1"}, headers=eve)
+    assert own.status_code == 201
     assert said(office.ops.get("/v1/ops/claims/AAAAAAAAAA")) == (404, "claim_unknown")
 
 
