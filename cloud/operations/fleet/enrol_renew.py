@@ -1,9 +1,10 @@
 """Renewal: whoever holds a certificate that counts gets the next one; then both count."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from cloud.operations.fleet.enrol_claim import Enrolled, certify
 from cloud.operations.fleet.enrol_request import read_request
@@ -19,7 +20,12 @@ from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices
 from cloud.store.tables import device_certificates, devices
 from protocol.ids import DeviceId, EventId, StallId
+from provisioning.authority import certificates
 from provisioning.authority.folder import Authority
+
+A_DAY: Final = timedelta(days=1)
+A_DAY_MAX: Final = 12
+"""An appliance whose renewals fail asks again after ten minutes, then ever more rarely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ def renew(
 ) -> Enrolled | Refusal:
     """A quarantined appliance may: what it still has to send is signed by it."""
     renewed = _renew(database, authority, thumbprint, csr, now)
-    if isinstance(renewed, Refusal):
+    if isinstance(renewed, Refusal) and renewed.code is not Code.TOO_MANY_REQUESTS:
         _record_refusal(database, thumbprint, renewed, now)
     return renewed
 
@@ -56,7 +62,9 @@ def _renew(
     if isinstance(requested, Refusal):
         return requested
     with database.reading() as connection:
-        refusal = refuse_known_key(connection, peer.device_id, requested.spki)
+        refusal = _refuse_flood(connection, peer.device_id, now) or refuse_known_key(
+            connection, peer.device_id, requested.spki
+        )
     chain_pem = refusal or certify(authority, peer.device_id, requested, now)
     if isinstance(chain_pem, Refusal):
         return chain_pem
@@ -128,6 +136,26 @@ def _find_peer(connection: Connection, thumbprint: str | None, now: datetime) ->
             "Enrol again with a claim.",
         )
     return Peer(found.device_id, found.event_id, found.stall_id)
+
+
+def _refuse_flood(connection: Connection, device_id: DeviceId, now: datetime) -> Refusal | None:
+    """Each certificate is a line in the authority's register for ever, and slows everybody's."""
+    since = now - A_DAY - certificates.BACKDATED
+    issued = connection.execute(
+        select(func.count())
+        .select_from(device_certificates)
+        .where(
+            device_certificates.c.device_id == device_id, device_certificates.c.not_before > since
+        )
+    ).scalar_one()
+    if issued < A_DAY_MAX:
+        return None
+    return Refusal(
+        Code.TOO_MANY_REQUESTS,
+        f"{device_id} was given {issued} certificates within a day.",
+        "Find out why it asks again, or revoke it; a claim enrols it all the same.",
+        retry_after_s=round(A_DAY.total_seconds()),
+    )
 
 
 def _record_refusal(

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import update
 
+from cloud.operations.fleet.enrol_renew import A_DAY_MAX
 from cloud.store.tables import devices
 from provisioning.authority.certificates import Device, Signer, Worker, leaf_certificate
 from provisioning.authority.folder import Issued
@@ -110,3 +111,16 @@ def test_an_expired_or_foreign_certificate_ends_the_handshake(office: Office, ki
     box.chain = [made, box.chain[1]]
     with pytest.raises((httpx.TransportError, ssl.SSLError)):
         office.client(box).get("/v1/pos/connection")
+
+
+def test_an_appliance_that_renews_without_end_is_stopped_for_a_day(office: Office) -> None:
+    box = office.enrolled(device_id="endless-1")
+    for _ in range(A_DAY_MAX - 1):
+        assert office.renew(box).status_code == 200
+    refused = office.renew(box)
+    assert said(refused) == (429, "too_many_requests")
+    assert refused.headers["retry-after"] == "86400"
+    assert len(office.certificates_of("endless-1")) == A_DAY_MAX
+    # It goes on with what it has, and a claim helps who needs one.
+    assert office.client(box).get("/v1/pos/connection").status_code == 200
+    office.enrolled(device_id="endless-1")
