@@ -177,7 +177,7 @@ def put_event(
             cloud.keys,
             EventId(event_id),
             body,
-            Edit(holder.subject, cloud.clock()),
+            Edit(holder.subject, cloud.clock(), within=holder.events({Role.OPS})),
             top_up_url=cloud.top_up_url,
             is_expected=_expected(if_match, if_none_match),
         )
@@ -257,7 +257,12 @@ def post_rollback(
             cloud.keys,
             EventId(event_id),
             body.version,
-            Edit(holder.subject, cloud.clock(), reason=body.reason),
+            Edit(
+                holder.subject,
+                cloud.clock(),
+                reason=body.reason,
+                within=holder.events({Role.OPS}),
+            ),
             top_up_url=cloud.top_up_url,
             is_expected=_expected(if_match, None),
         )

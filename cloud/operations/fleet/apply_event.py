@@ -128,6 +128,7 @@ def make_so(
         version = 0 if newest is None else newest.version
         return Applied(event_id, version, is_new=False, has_changed=False)
     refusal = None if current is None else _refuse(connection, event_id, current, document, edit)
+    refusal = refusal or _refuse_others_names(connection, document, edit)
     if refusal is not None:
         return refusal
 
@@ -183,6 +184,28 @@ def _refuse(
         return refusal
     gone = {stall.id for stall in current.stalls} - {stall.id for stall in document.stalls}
     return _refuse_stalls(connection, event_id, gone, edit.now) if gone else None
+
+
+def _refuse_others_names(
+    connection: Connection, document: EventDocument, edit: Edit
+) -> Refusal | None:
+    """A name is on the badges and receipts of every event where somebody works."""
+    if edit.within is None:
+        return None
+    said = {member.id: (member.name, member.initials) for member in document.staff}
+    elsewhere = select(staff_assignments.c.staff_id).where(
+        staff_assignments.c.event_id.not_in(edit.within)
+    )
+    known = select(staff).where(staff.c.staff_id.in_(elsewhere)).order_by(staff.c.staff_id)
+    for row in connection.execute(known):
+        if said.get(row.staff_id, (row.name, row.initials)) != (row.name, row.initials):
+            return Refusal(
+                Code.NOT_ALLOWED,
+                f"The staff id {row.staff_id!r} is somebody's at an event that is not yours, "
+                "under another name.",
+                "Give yours another id; or ask somebody with the role ops for every event.",
+            )
+    return None
 
 
 def _refuse_stalls(

@@ -20,6 +20,8 @@ class Edit:
     now: datetime
     rolled_back_to: int | None = None
     reason: str | None = None
+    within: frozenset[EventId] | None = None
+    """The events for which they act; None: every event."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from cloud.access.roles import Role
+from cloud.operations.people.access_tokens import create_token
 from cloud.store.tables import claims, devices, event_versions, metadata, policies
-from protocol.ids import DeviceId
+from protocol.ids import DeviceId, EventId
 from protocol.policy import Policy, find, open_policy
 from tests.cloud.api.edge import Edge
 
@@ -237,6 +239,26 @@ def test_who_runs_which_version_is_told_until_each_has_acknowledged(edge: Edge) 
     newest, oldest = _get(edge, "/v1/ops/devices/till-1/policies")
     assert (newest["event_version"], newest["is_acked"]) == (applied["version"], True)
     assert (oldest["version"], oldest["event_version"]) == (1, None)
+
+
+def test_ops_of_one_event_rename_nobody_who_works_at_another(lone_edge: Edge) -> None:
+    edge = lone_edge
+    _put(edge, EVENT)
+    mallory = {"id": "mia", "name": "Mallory", "initials": "XX"}
+    floor = edge.floor
+    token = create_token(
+        floor.database, Role.OPS, "eve", None, floor.now(), event_id=EventId("harbour")
+    ).token
+    eve = {"Authorization": f"Bearer {token}"}
+    refused = edge.http.put(HARBOUR, json=EVENT | {"staff": [mallory]}, headers=eve)
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_allowed")
+    assert "'mia'" in refused.json()["detail"]
+    [mia] = _get(edge, FAIR)["staff"]
+    assert mia["name"] != "Mallory"
+    for member in (mia | {"stalls": None}, mallory | {"id": "mallory"}):
+        done = edge.http.put(HARBOUR, json=EVENT | {"staff": [member]}, headers=eve)
+        assert done.status_code == 200, done.text
+    assert _put(edge, EVENT | {"staff": [mallory]}).status_code == 200, "who acts for every event"
 
 
 def test_no_version_or_policy_row_is_ever_changed_by_an_edit(lone_edge: Edge) -> None:
