@@ -82,7 +82,11 @@ def lock_and_read(connection: Connection, event_id: EventId) -> EventDocument | 
     """Two people who apply at once: the second waits, and then sees what the first made."""
     lock_event(connection, event_id)
     lock_devices(connection, assigned_devices(connection, event_id))
-    connection.execute(select(events).where(events.c.event_id == event_id).with_for_update())
+    # Not so strong a lock that whoever names the event waits for it (key_share): a new badge does,
+    # and holds its staff, whom an edit stores.
+    connection.execute(
+        select(events).where(events.c.event_id == event_id).with_for_update(key_share=True)
+    )
     return read_event(connection, event_id)
 
 

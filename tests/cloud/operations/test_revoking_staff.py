@@ -9,8 +9,12 @@ import pytest
 from sqlalchemy import insert, select, text
 from uuid_utils.compat import uuid7
 
-from cloud.operations.fleet.issue_badge import IssuedBadge, issue_badge
+from cloud.operations.fleet.apply_event import Applied, apply_event
+from cloud.operations.fleet.event_document import EventDocument
+from cloud.operations.fleet.issue_badge import IssuedBadge, issue_badge, make_badge
+from cloud.operations.fleet.keep_version import Edit
 from cloud.operations.fleet.print_badges import Sheet, print_badges
+from cloud.operations.fleet.read_event import find_event
 from cloud.operations.fleet.read_staff import list_staff
 from cloud.operations.fleet.revoke_staff import StaffRevoked, revoke_staff
 from cloud.operations.refusals import Code, Refusal
@@ -228,6 +232,37 @@ def test_a_sign_in_and_a_new_badge_at_once_do_not_wait_in_a_circle(
         maker.join()
         floor.close()
     assert isinstance(made[0], IssuedBadge)
+
+
+@pytest.mark.postgres
+def test_an_edit_and_a_new_badge_at_once_do_not_wait_in_a_circle(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    floor = Floor(postgres_url, tmp_path / "keys")
+    document = find_event(floor.database, EVENT)
+    assert isinstance(document, EventDocument)
+    changed = document.model_copy(update={"sale_max_in_cents": 9_900})
+    applied: list[Applied | Refusal] = []
+
+    def apply() -> None:
+        applied.append(
+            apply_event(floor.database, floor.keys, EVENT, changed, Edit("a", floor.now()))
+        )
+
+    editor = threading.Thread(target=apply)
+    try:
+        with floor.database.transaction() as connection:
+            held = select(staff.c.staff_id).where(staff.c.staff_id == MIA)
+            connection.execute(held.with_for_update(key_share=True))
+            editor.start()
+            while editor.is_alive() and not _somebody_waits(floor):
+                time.sleep(0.02)
+            # The event is named by each badge; whoever edits it holds it by now.
+            make_badge(connection, EVENT, MIA, None, actor="a", now=floor.now())
+    finally:
+        editor.join()
+        floor.close()
+    assert isinstance(applied[0], Applied)
 
 
 def _somebody_waits(floor: Floor) -> bool:
