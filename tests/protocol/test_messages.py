@@ -493,8 +493,9 @@ def test_an_offline_acceptance_of_the_same_sale_has_the_same_content() -> None:
     assert OfflineAcceptance(**fields).content("j").digest() == one.content("j").digest()
 
 
-def test_a_pin_and_a_badge_stay_out_of_what_is_printed() -> None:
-    sign_in = SignIn(
+@pytest.mark.parametrize("kind", [SignIn, ChoosePin])
+def test_a_pin_and_a_badge_stay_out_of_what_is_printed(kind: type[SignIn | ChoosePin]) -> None:
+    message = kind(
         device_id="bar-1",
         key="k" * 22,
         journal=position(),
@@ -502,8 +503,8 @@ def test_a_pin_and_a_badge_stay_out_of_what_is_printed() -> None:
         badge="secret-badge",
         sealed_pin="sealed",
     )
-    assert "secret-badge" not in repr(sign_in)
-    assert "sealed" not in repr(sign_in)
+    assert "secret-badge" not in repr(message)
+    assert "sealed" not in repr(message)
 
 
 def test_every_kind_has_its_own_name() -> None:
