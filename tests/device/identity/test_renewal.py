@@ -61,7 +61,11 @@ def taken_up(state: Path) -> tuple[Renewal, Credentials]:
     return renewing, credentials
 
 
-@pytest.mark.parametrize("now_ms", [None, NOW_MS, NOW_MS + 58 * DAY_MS, NOW_MS + 91 * DAY_MS])
+@pytest.mark.parametrize(
+    "now_ms",
+    [None, NOW_MS, NOW_MS + 58 * DAY_MS, NOW_MS + 91 * DAY_MS],
+    ids=["no time", "at once", "day 58", "day 91"],
+)
 def test_it_asks_for_nothing_before_two_thirds_of_its_life_nor_after_its_end(
     office: Office, state: Path, now_ms: int | None
 ) -> None:
