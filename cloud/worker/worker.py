@@ -201,6 +201,8 @@ class Worker:
                 _log.info("policies_renewed", policies=renewed)
         except (SQLAlchemyError, CommitUnknownError) as error:
             _log.warning("policies_not_renewed", error=type(error).__name__)
+        except Exception:  # noqa: BLE001  # logged; one event's odd rules must not end the pruning
+            _log.exception("policies_not_renewed")
 
     def _watch(self) -> None:
         """Keep who is connected; while the broker is away nobody knows, and nothing is written."""

@@ -1,6 +1,7 @@
 """How railtix-ops asks the cloud: HTTP as whoever is signed in; refusals in one sentence."""
 
 import os
+import re
 import ssl
 import stat
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ DEFAULT_URL: Final = ""
 """Unless it is named: where one is signed in, what the settings say, or this machine."""
 LOCAL_URL: Final = "http://localhost:8000"
 TIMEOUT_S: Final = 20.0
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-]+)+(?:\?[!-~]*)?")
 
 Url = Annotated[
     str,
@@ -99,6 +101,9 @@ class Cloud:
     def _send(
         self, method: str, path: str, body: Document | None, headers: dict[str, str]
     ) -> httpx.Response:
+        if _PATH.fullmatch(path) is None:
+            # A name with a slash or dots in it would ask for something else.
+            refuse("a name is made of a-z, 0-9 and inner hyphens")
         return send(self._http, method, f"/v1/ops{path}", body, headers)
 
     def _refuse(self, answer: httpx.Response) -> NoReturn:

@@ -5,13 +5,22 @@ import threading
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from provisioning.cli import editing, waiting
+from provisioning.cli.app import app
 from provisioning.cli.cloud import Cloud
 from tests.provisioning.desk import Ops
 
 FAIR = "summer-fair"
 PRICES = 'number;name;price\n1;Lager 0.4;4,80\n2;"Cider; dry";5\n'
+
+
+def test_a_name_that_is_none_is_refused_instead_of_asking_for_something_else() -> None:
+    for name in ("../devices", "..", "har bour", "?"):
+        asked = CliRunner().invoke(app, ["event", "show", name], env={"RAILTIX_OPS_TOKEN": "t"})
+        assert (asked.exit_code, asked.stdout) == (1, "")
+        assert "a name is made of" in asked.stderr
 
 
 def test_an_event_is_created_set_shown_and_its_versions_compared(desk: Ops) -> None:

@@ -184,16 +184,18 @@ def revoke_device(
         if refusal is not None:
             return refusal
         reviewed = retire(connection, device_id, Leaving.REVOKED, reason, now)
+        left = read_device(connection, device_id, now)
         deed = AuditRow(
             at=now,
             actor=actor,
             action="device_revoked",
             outcome="done",
             device_id=device_id,
+            event_id=left.event_id,
             detail={"reason": reason, "put_on_the_review_list": reviewed},
         )
         write_audit_records(connection, [deed])
-        return read_device(connection, device_id, now)
+        return left
 
 
 def find_device(
