@@ -95,10 +95,12 @@ def make_app(cloud: Cloud) -> ASGIApp:
     )
     for each in rooms:
         app.include_router(each.router)
+    app.include_router(health.probes)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     describe_access(app, cloud.public_url)
     describe_whole(app)
-    addresses = Addresses([*app.routes, *(route for each in rooms for route in each.router.routes)])
+    routers = (*(each.router for each in rooms), health.probes)
+    addresses = Addresses([*app.routes, *(route for each in routers for route in each.routes)])
     problems.install(app, addresses)
     defended = Defences(Methods(app, addresses), is_https=cloud.public_url.startswith("https://"))
     return Requests(defended, cloud.clock, writes_lines=cloud.writes_access_log)

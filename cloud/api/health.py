@@ -112,6 +112,3 @@ def _jwk(kid: KeyId, key: PublicKey) -> dict[str, Any]:
         "x": to_base64url(point.x.to_bytes(32, "big")),
         "y": to_base64url(point.y.to_bytes(32, "big")),
     }
-
-
-router.include_router(probes)

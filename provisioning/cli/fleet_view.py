@@ -1,5 +1,6 @@
 """railtix-ops device list, show and watch: the fleet, one appliance, the fleet as it changes."""
 
+import signal
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Final
@@ -112,6 +113,8 @@ def watch(
     flags = {"online": online, "trouble": trouble or None, "behind": behind or None}
     query = _query(asked, flags, problem, expiring)
     feed = Feed(find_access(url, token_file), query)
+    # Also where whoever started us ignores it, as a shell does with what it runs in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if out.is_terminal:
             watch_table(out, feed, every)

@@ -59,7 +59,7 @@ def history(
     if as_json:
         show_json(found)
         return
-    table = Table("Policy", "Event version", "Issued (UTC)", "Published", "Counts until", "")
+    table = Table("Policy", "Event", "Issued (UTC)", "Sent", "Counts until", "")
     table.columns[0].justify = table.columns[1].justify = "right"
     is_first_acked = True
     for each in found:
@@ -72,7 +72,7 @@ def history(
             str(each["version"]),
             str(each["event_version"] or "-"),
             minute(each["issued_at"]),
-            "not yet" if each["published_at"] is None else minute(each["published_at"]),
+            "not yet" if each["published_at"] is None else "yes",
             minute(each["expires_at"]),
             note,
         )

@@ -26,6 +26,8 @@ from venue.stack import CURRENCY, EVENT, STALL, Appliance, Venue
 TOP_UP = Money(2000, CURRENCY)
 WIFI = WifiNetwork(ssid="Harbour", security=WifiSecurity.WPA, password='open; "sesame"')
 
+pytestmark = pytest.mark.xdist_group("enrolment")
+
 
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venue]:

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import requests
 import schemathesis
+from cryptography import x509
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
@@ -37,6 +38,7 @@ from cloud.access.pace import Pace
 from cloud.access.roles import Role
 from cloud.api.app import make_app
 from cloud.api.limits import Limits
+from cloud.operations.fleet.enrol_gate import Gate
 from cloud.operations.people.access_tokens import create_token
 from cloud.settings import LimitSettings
 from cloud.store.tables import (
@@ -52,6 +54,8 @@ from cloud.store.tables import (
     ticket_types,
     users,
 )
+from provisioning.authority.certificates import Constraints
+from provisioning.authority.folder import ISSUING_CERTIFICATE, ROOT_CERTIFICATE, Authority, found
 from tests.cloud.api.edge import Attendee, Edge, serving
 from tests.cloud.floor import EVENT
 
@@ -97,6 +101,17 @@ class Found:
         return any(self.answers[operation_id, status] for status in _ANSWERED)
 
 
+def _gate(folder: Path, now: datetime) -> Gate:
+    """Claims are made where there is an authority; nobody comes to this one."""
+    authority = found(folder, None, Constraints(), now)
+    assert isinstance(authority, Authority)
+    root, issuing = (
+        x509.load_pem_x509_certificate((folder / name).read_bytes())
+        for name in (ROOT_CERTIFICATE, ISSUING_CERTIFICATE)
+    )
+    return Gate("appliances.test", 8443, "broker.test", 8883, root, issuing, authority)
+
+
 class Fuzz:
     """A server with an event in full swing, and somebody of every role."""
 
@@ -106,7 +121,8 @@ class Fuzz:
         everybody = LimitSettings.model_validate(
             {name: _UNLIMITED for name in LimitSettings.model_fields if name not in _NO_PACE}
         )
-        self.app = make_app(replace(self.edge.cloud, limits=Limits(everybody)))
+        gate = _gate(folder / "ca", self.edge.floor.now())
+        self.app = make_app(replace(self.edge.cloud, limits=Limits(everybody), gate=gate))
         self._tokens = {
             role: create_token(
                 self.edge.floor.database, role, f"fuzz-{role}", None, self.edge.floor.now()

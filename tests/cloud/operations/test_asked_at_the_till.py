@@ -26,6 +26,7 @@ from tests.cloud.operations.giving_back import (
 TOLD = {
     # Their own session, and when things were done or will be over.
     "session_id",
+    "session_over",
     "staff_id",
     "initials",
     "event_id",
