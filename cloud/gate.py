@@ -9,7 +9,7 @@ from cloud.api.appliances import AppliancesListener, read_certificates, root_fil
 from cloud.api.context import Cloud
 from cloud.api.server import listen, reachable
 from cloud.authority import open_authority
-from cloud.operations.fleet.enrol_gate import Gate
+from cloud.operations.enrolment.enrol_gate import Gate
 from cloud.settings import AppliancesSettings, Settings, SettingsError
 from provisioning.authority.folder import ROOT_CERTIFICATE
 

@@ -22,7 +22,7 @@ from cloud.api.problems import answers
 from cloud.api.requests import Requests
 from cloud.api.server import Server
 from cloud.api.tls_peer import PeerWire, peer_thumbprint
-from cloud.operations.fleet.enrol_gate import read_connection
+from cloud.operations.enrolment.enrol_gate import read_connection
 from cloud.operations.refusals import Refusal
 from cloud.settings import AppliancesSettings, HttpSettings, SettingsError
 

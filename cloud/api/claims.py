@@ -12,7 +12,7 @@ from cloud.api.access import Ops
 from cloud.api.context import TheCloud
 from cloud.api.forms import Slug
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.fleet.claims import (
+from cloud.operations.enrolment.claims import (
     Claim,
     Wanted,
     find_claim,
@@ -20,7 +20,7 @@ from cloud.operations.fleet.claims import (
     make_claim,
     withdraw_claim,
 )
-from cloud.operations.fleet.enrol_gate import CLOSED
+from cloud.operations.enrolment.enrol_gate import CLOSED
 from cloud.operations.fleet.register_device import Place
 from cloud.operations.refusals import Refusal
 from protocol.ids import DeviceId, EventId, StallId

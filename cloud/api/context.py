@@ -11,7 +11,7 @@ from cloud.api.changes import WalletChanges
 from cloud.api.limits import Limits
 from cloud.clock import utc_clock
 from cloud.keys import KeyRing
-from cloud.operations.fleet.enrol_gate import Gate
+from cloud.operations.enrolment.enrol_gate import Gate
 from cloud.operations.till.pos import Desk
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.delivery import WebhookDelivery

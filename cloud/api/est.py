@@ -15,10 +15,10 @@ from cloud.api.floods import count_failure, stop_flood
 from cloud.api.limits import Limited
 from cloud.api.problems import STATUS, answers, problem
 from cloud.api.tls_peer import peer_thumbprint
-from cloud.operations.fleet.enrol_claim import Enrolled, enrol
-from cloud.operations.fleet.enrol_gate import CLOSED, Gate
-from cloud.operations.fleet.enrol_renew import renew
-from cloud.operations.fleet.enrol_tries import WRONG, try_claim
+from cloud.operations.enrolment.enrol_claim import Enrolled, enrol
+from cloud.operations.enrolment.enrol_gate import CLOSED, Gate
+from cloud.operations.enrolment.enrol_renew import renew
+from cloud.operations.enrolment.enrol_tries import WRONG, try_claim
 from cloud.operations.refusals import Code, Refusal
 
 CHALLENGE: Final = 'Basic realm="enrolment"'

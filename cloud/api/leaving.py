@@ -14,8 +14,8 @@ from cloud.api.context import TheCloud
 from cloud.api.forms import SlugInPath
 from cloud.api.ops import DeviceView
 from cloud.api.problems import ProblemError, answers
+from cloud.operations.enrolment.enrol_gate import CLOSED
 from cloud.operations.fleet.decommission_device import decommission_device
-from cloud.operations.fleet.enrol_gate import CLOSED
 from cloud.operations.fleet.read_leaving import LeavingSoFar, read_leaving
 from cloud.operations.fleet.read_unsynced import Force
 from cloud.operations.fleet.replace_device import replace_device

@@ -14,18 +14,18 @@ from cloud.api.context import TheCloud
 from cloud.api.etags import ETAGGED, IfMatch, IfNoneMatch, answer_once, is_met
 from cloud.api.forms import Body, Limit, Reason, SlugInPath
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.fleet.apply_event import Applied, Expected, apply_event
-from cloud.operations.fleet.event_document import EventDocument, OfflineDocument
-from cloud.operations.fleet.event_policies import (
+from cloud.operations.event.apply_event import Applied, Expected, apply_event
+from cloud.operations.event.event_document import EventDocument, OfflineDocument
+from cloud.operations.event.event_policies import (
     IssuedPolicy,
     Standing,
     list_policies,
     read_standings,
 )
-from cloud.operations.fleet.event_versions import find_version, list_versions, roll_back
-from cloud.operations.fleet.keep_version import Edit, Version
-from cloud.operations.fleet.offline_terms import read_offline_terms
-from cloud.operations.fleet.read_event import find_event, list_events
+from cloud.operations.event.event_versions import find_version, list_versions, roll_back
+from cloud.operations.event.keep_version import Edit, Version
+from cloud.operations.event.offline_terms import read_offline_terms
+from cloud.operations.event.read_event import find_event, list_events
 from cloud.operations.refusals import Refusal
 from protocol.ids import DeviceId, EventId
 from protocol.offline_loss import OfflineLoss

@@ -11,12 +11,12 @@ from cloud.api.access import Ops
 from cloud.api.context import TheCloud
 from cloud.api.forms import Reason, Slug, SlugInPath
 from cloud.api.problems import ProblemError, answers
-from cloud.operations.fleet.change_pin import change_pin
-from cloud.operations.fleet.issue_badge import issue_badge
-from cloud.operations.fleet.print_badges import badge_of, choose_until_of, print_badges
-from cloud.operations.fleet.read_staff import StaffMember, list_staff
-from cloud.operations.fleet.revoke_staff import revoke_staff
 from cloud.operations.refusals import Refusal
+from cloud.operations.staff.change_pin import change_pin
+from cloud.operations.staff.issue_badge import issue_badge
+from cloud.operations.staff.print_badges import badge_of, choose_until_of, print_badges
+from cloud.operations.staff.read_staff import StaffMember, list_staff
+from cloud.operations.staff.revoke_staff import revoke_staff
 from protocol.ids import EventId, StaffId
 
 router = APIRouter(prefix="/v1/ops/events/{event_id}", tags=["ops"])

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.metrics import POS_EXPIRED, POS_REPLIES
-from cloud.operations.fleet.renew_policies import renew_policies
+from cloud.operations.event.renew_policies import renew_policies
 from cloud.operations.till.opening import Arrived, Opened, open_requests
 from cloud.operations.till.pos import (
     Desk,

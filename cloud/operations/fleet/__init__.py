@@ -1,1 +1,1 @@
-"""Events, appliances, staff, policies and keys: what ops set up."""
+"""Appliances: entered, moved, released, retired; and the keys they check answers with."""

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection, select, update
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.issue_policy import issue_policy
+from cloud.operations.event.issue_policy import issue_policy
 from cloud.operations.fleet.read_devices import Device, read_device
 from cloud.operations.fleet.read_unsynced import Force, read_unsynced, refuse_unsynced
 from cloud.operations.fleet.retire_device import Leaving, end_sessions, retire

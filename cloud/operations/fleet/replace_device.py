@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from cloud.operations.fleet.claims import MadeClaim, Wanted, make_claim
+from cloud.operations.enrolment.claims import MadeClaim, Wanted, make_claim
 from cloud.operations.fleet.read_unsynced import Force, read_unsynced, refuse_unsynced
 from cloud.operations.fleet.register_device import Place, Within, refuse_outside, revoke_device
 from cloud.operations.refusals import Code, Refusal

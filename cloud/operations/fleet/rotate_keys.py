@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.issue_policy import issue_to
+from cloud.operations.event.issue_policy import issue_to
 from cloud.operations.refusals import Code, Refusal
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.issue_policy import issue_to
+from cloud.operations.event.issue_policy import issue_to
 from cloud.store.deny_list import begin_lists_anew
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices

@@ -38,7 +38,7 @@ from cloud.access.pace import Pace
 from cloud.access.roles import Role
 from cloud.api.app import make_app
 from cloud.api.limits import Limits
-from cloud.operations.fleet.enrol_gate import Gate
+from cloud.operations.enrolment.enrol_gate import Gate
 from cloud.operations.people.access_tokens import create_token
 from cloud.settings import LimitSettings
 from cloud.store.tables import (

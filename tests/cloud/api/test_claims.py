@@ -92,7 +92,7 @@ def test_ops_of_another_event_make_see_and_withdraw_no_claim_here(office: Office
         assert said(answer) == (403, "not_allowed")
     assert office.look(claim)["state"] == "open"
     assert office.ops.get("/v1/ops/claims", headers=eve).json() == []
-    own = office.ops.post("/v1/ops/claims", json=stolen | {"device_id": "own-1"}, headers=eve)
+    own = office.ops.post("/v1/ops/claims", json=stolen | {"device_id": "eves-1"}, headers=eve)
     assert own.status_code == 201
     assert said(office.ops.get("/v1/ops/claims/AAAAAAAAAA")) == (404, "claim_unknown")
 

@@ -8,7 +8,7 @@ from threading import Barrier
 import httpx
 import pytest
 
-from cloud.operations.fleet import enrol_claim
+from cloud.operations.enrolment import enrol_claim
 from tests.cloud.api.enrolment_office import Office, certificates_in
 
 pytestmark = pytest.mark.postgres

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cloud.operations.fleet.issue_badge import CHOOSE_WITHIN
+from cloud.operations.staff.issue_badge import CHOOSE_WITHIN
 from protocol.ids import DeviceId, IdempotencyKey
 from protocol.messages import (
     Approved,

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import update
 
-from cloud.operations.fleet.enrol_renew import A_DAY_MAX
+from cloud.operations.enrolment.enrol_renew import A_DAY_MAX
 from cloud.store.tables import devices
 from provisioning.authority.certificates import Device, Signer, Worker, leaf_certificate
 from provisioning.authority.folder import Issued

@@ -7,9 +7,9 @@ from typer.testing import CliRunner, Result
 from cloud.__main__ import app
 from cloud.access.roles import Role
 from cloud.keys import KeyRing
-from cloud.operations.fleet.apply_event import apply_event
-from cloud.operations.fleet.event_document import EventDocument
-from cloud.operations.fleet.keep_version import Edit
+from cloud.operations.event.apply_event import apply_event
+from cloud.operations.event.event_document import EventDocument
+from cloud.operations.event.keep_version import Edit
 from cloud.operations.people.access_tokens import find_holder
 from cloud.store.database import Database, migrate
 from protocol.ids import EventId, StallId

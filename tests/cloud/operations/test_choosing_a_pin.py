@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from cloud.operations.fleet.change_pin import CHOOSE_AGAIN_WITHIN, change_pin
-from cloud.operations.fleet.issue_badge import CHOOSE_WITHIN, issue_badge
+from cloud.operations.staff.change_pin import CHOOSE_AGAIN_WITHIN, change_pin
+from cloud.operations.staff.issue_badge import CHOOSE_WITHIN, issue_badge
 from cloud.operations.till import choose_pin as choosing
 from cloud.operations.till import sign_in as signing_in
 from cloud.operations.till.badge_and_pin import Holder

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, insert, select, text, update
 
-from cloud.operations.fleet.apply_event import lock_and_read
-from cloud.operations.fleet.issue_policy import issue_policies, issue_to
+from cloud.operations.event.apply_event import lock_and_read
+from cloud.operations.event.issue_policy import issue_policies, issue_to
 from cloud.operations.fleet.register_device import Place, move_device
 from cloud.operations.refusals import Refusal
 from cloud.store.tables import devices, policies, products

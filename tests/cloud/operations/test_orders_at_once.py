@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from cloud.operations.fleet.apply_event import Applied, apply_event
-from cloud.operations.fleet.keep_version import Edit
-from cloud.operations.fleet.read_event import find_event
+from cloud.operations.event.apply_event import Applied, apply_event
+from cloud.operations.event.keep_version import Edit
+from cloud.operations.event.read_event import find_event
 from cloud.operations.orders.checkout import PlacedOrder
 from cloud.operations.refusals import Code, Refusal
 from cloud.payments.built_in import DECLINED_CARD

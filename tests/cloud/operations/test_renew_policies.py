@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from sqlalchemy import select, update
 
-from cloud.operations.fleet.issue_policy import issue_policy
-from cloud.operations.fleet.renew_policies import renew_policies
+from cloud.operations.event.issue_policy import issue_policy
+from cloud.operations.event.renew_policies import renew_policies
 from cloud.store.tables import devices, events, policies
 from protocol.ids import DeviceId
 from tests.cloud.floor import Floor

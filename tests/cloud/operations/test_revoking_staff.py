@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import insert, select, text
 from uuid_utils.compat import uuid7
 
-from cloud.operations.fleet.apply_event import Applied, apply_event
-from cloud.operations.fleet.event_document import EventDocument
-from cloud.operations.fleet.issue_badge import IssuedBadge, issue_badge, make_badge
-from cloud.operations.fleet.keep_version import Edit
-from cloud.operations.fleet.print_badges import Sheet, print_badges
-from cloud.operations.fleet.read_event import find_event
-from cloud.operations.fleet.read_staff import list_staff
-from cloud.operations.fleet.revoke_staff import StaffRevoked, revoke_staff
+from cloud.operations.event.apply_event import Applied, apply_event
+from cloud.operations.event.event_document import EventDocument
+from cloud.operations.event.keep_version import Edit
+from cloud.operations.event.read_event import find_event
 from cloud.operations.refusals import Code, Refusal
+from cloud.operations.staff.issue_badge import IssuedBadge, issue_badge, make_badge
+from cloud.operations.staff.print_badges import Sheet, print_badges
+from cloud.operations.staff.read_staff import list_staff
+from cloud.operations.staff.revoke_staff import StaffRevoked, revoke_staff
 from cloud.operations.till.badge_and_pin import find_holder
 from cloud.store.tables import badges, staff, staff_sessions
 from protocol.ids import EventId, StaffId

@@ -12,8 +12,8 @@ from sqlalchemy import MetaData, Table, select
 from uuid_utils.compat import uuid7
 
 import cloud.store
-from cloud.operations.fleet.event_document import EventDocument
-from cloud.operations.fleet.read_event import read_event
+from cloud.operations.event.event_document import EventDocument
+from cloud.operations.event.read_event import read_event
 from cloud.store.database import Database, migrate
 from cloud.store.tables import event_versions
 from protocol.ids import EventId

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, select
 
-from cloud.operations.fleet.event_document import (
+from cloud.operations.event.event_document import (
     EventDocument,
     OfflineDocument,
     ProductDocument,

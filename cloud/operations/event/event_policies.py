@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from cloud.operations.fleet.read_event import no_event
+from cloud.operations.event.read_event import no_event
 from cloud.operations.fleet.register_device import Within, refuse_outside
 from cloud.operations.refusals import Refusal
 from cloud.store.database import Database

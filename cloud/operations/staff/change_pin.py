@@ -8,8 +8,8 @@ from sqlalchemy import delete, select, update
 
 from cloud.access.pins import hash_pin
 from cloud.access.refusals import PinNotAllowed
-from cloud.operations.fleet.issue_badge import draw_pin, pin_refused, refuse_stranger
 from cloud.operations.refusals import Code, Refusal
+from cloud.operations.staff.issue_badge import draw_pin, pin_refused, refuse_stranger
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.tables import badges, sign_in_failures

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.issue_policy import expires_at, issue_to
+from cloud.operations.event.issue_policy import expires_at, issue_to
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices
 from cloud.store.tables import devices, events, policies

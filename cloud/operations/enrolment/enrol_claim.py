@@ -13,9 +13,9 @@ import structlog
 from sqlalchemy import Connection, Row, select, update
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.claims import TRIES_MAX
-from cloud.operations.fleet.enrol_request import Requested, read_request
-from cloud.operations.fleet.enrol_tries import ACTOR
+from cloud.operations.enrolment.claims import TRIES_MAX
+from cloud.operations.enrolment.enrol_request import Requested, read_request
+from cloud.operations.enrolment.enrol_tries import ACTOR
 from cloud.operations.fleet.register_device import (
     Place,
     assign,

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select, update
 
-from cloud.operations.fleet.issue_badge import refuse_stranger
 from cloud.operations.refusals import Refusal
+from cloud.operations.staff.issue_badge import refuse_stranger
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
 from cloud.store.locks import lock_devices

@@ -7,16 +7,16 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, select
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.apply_event import (
+from cloud.operations.event.apply_event import (
     Applied,
     Expected,
     lock_and_read,
     make_so,
     refuse_changed,
 )
-from cloud.operations.fleet.event_document import EventDocument
-from cloud.operations.fleet.keep_version import Edit, Version
-from cloud.operations.fleet.read_event import no_event
+from cloud.operations.event.event_document import EventDocument
+from cloud.operations.event.keep_version import Edit, Version
+from cloud.operations.event.read_event import no_event
 from cloud.operations.refusals import Code, Refusal
 from cloud.store.database import Database
 from cloud.store.tables import event_versions, events

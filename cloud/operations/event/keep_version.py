@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, func, insert, select
 
-from cloud.operations.fleet.event_document import EventDocument
+from cloud.operations.event.event_document import EventDocument
 from cloud.store.tables import event_versions
 from protocol.ids import EventId
 

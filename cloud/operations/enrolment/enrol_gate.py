@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from sqlalchemy import select
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.claims import MadeClaim
-from cloud.operations.fleet.enrol_renew import find_peer
+from cloud.operations.enrolment.claims import MadeClaim
+from cloud.operations.enrolment.enrol_renew import find_peer
 from cloud.operations.refusals import Code, Refusal
 from cloud.store.database import Database
 from cloud.store.tables import events, stalls

@@ -7,9 +7,9 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.issue_badge import make_badge, refuse_staff, sign_for
-from cloud.operations.fleet.read_staff import StaffMember, name_of_event, read_staff
 from cloud.operations.refusals import Refusal
+from cloud.operations.staff.issue_badge import make_badge, refuse_staff, sign_for
+from cloud.operations.staff.read_staff import StaffMember, name_of_event, read_staff
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records
 from protocol.ids import EventId, StaffId

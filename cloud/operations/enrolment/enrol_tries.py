@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import select, update
 
-from cloud.operations.fleet.claims import TRIES_MAX, hash_secret
+from cloud.operations.enrolment.claims import TRIES_MAX, hash_secret
 from cloud.operations.refusals import Code, Refusal
 from cloud.store.database import Database
 from cloud.store.keeping import AuditRow, write_audit_records

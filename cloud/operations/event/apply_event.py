@@ -10,10 +10,10 @@ from sqlalchemy import Connection, delete, insert, select, update
 from uuid_utils.compat import uuid7
 
 from cloud.keys import KeyRing
-from cloud.operations.fleet.event_document import EventDocument
-from cloud.operations.fleet.issue_policy import assigned_devices, issue_policies
-from cloud.operations.fleet.keep_version import Edit, keep_version, keep_what_stands, newest_version
-from cloud.operations.fleet.read_event import read_event
+from cloud.operations.event.event_document import EventDocument
+from cloud.operations.event.issue_policy import assigned_devices, issue_policies
+from cloud.operations.event.keep_version import Edit, keep_version, keep_what_stands, newest_version
+from cloud.operations.event.read_event import read_event
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.rows import insert_or_update
 from cloud.store.database import Database

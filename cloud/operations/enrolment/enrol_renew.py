@@ -6,9 +6,9 @@ from typing import Final
 
 from sqlalchemy import Connection, func, select
 
-from cloud.operations.fleet.enrol_claim import Enrolled, certify
-from cloud.operations.fleet.enrol_request import read_request
-from cloud.operations.fleet.enrol_tries import ACTOR
+from cloud.operations.enrolment.enrol_claim import Enrolled, certify
+from cloud.operations.enrolment.enrol_request import read_request
+from cloud.operations.enrolment.enrol_tries import ACTOR
 from cloud.operations.fleet.register_device import (
     keep_certificate,
     read_certificate,

@@ -1,0 +1,1 @@
+"""Claims, and the certificates that are given for them."""

@@ -1,0 +1,1 @@
+"""An event, its versions and the policies that come of them."""

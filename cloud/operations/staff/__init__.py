@@ -1,0 +1,1 @@
+"""Staff of an event: their badges and PINs."""
