@@ -28,7 +28,7 @@ from bench.fair import EVENT, keys_in, lay_out
 from bench.machine import Machine, describe_machine
 from bench.results import keep
 from cloud.keys import KeyRing
-from cloud.operations.fleet.issue_policy import assigned_devices, issue_policies
+from cloud.operations.event.issue_policy import assigned_devices, issue_policies
 from cloud.store.database import Database, migrate
 from cloud.store.locks import lock_devices, lock_event
 from cloud.store.presence import read_presence
