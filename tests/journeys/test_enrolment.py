@@ -1,6 +1,7 @@
 """An appliance out of its box: by camera frames alone to its first sale, and what may go wrong."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from sqlalchemy import select
 
+from cloud.store.database import Database
+from cloud.store.tables import review_entries
 from protocol.claim_qr import claim_qr_text, read_claim_qr
 from protocol.money import Money
 from protocol.wifi_qr import WifiNetwork, WifiSecurity, wifi_qr_text
@@ -21,6 +25,7 @@ from tests.journeys.bar import BAR_DOCUMENT, WITHIN_S, eventually, now, staff_it
 from venue.lights import Light
 from venue.paper import plain
 from venue.phone import phone
+from venue.programs import run_to_end
 from venue.stack import CURRENCY, EVENT, STALL, Appliance, Venue
 
 TOP_UP = Money(2000, CURRENCY)
@@ -33,7 +38,8 @@ pytestmark = pytest.mark.xdist_group("enrolment")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venue]:
     """mosquitto, and a cloud that enrols; no appliance so far."""
     folder = tmp_path_factory.mktemp("office")
-    with Venue(folder, document=BAR_DOCUMENT, appliances=0, enrols=True) as venue:
+    document = BAR_DOCUMENT | {"offline": {"allowed": True}}
+    with Venue(folder, document=document, appliances=0, enrols=True) as venue:
         yield venue
 
 
@@ -214,3 +220,47 @@ def test_a_certificate_past_two_thirds_of_its_life_is_renewed_and_the_next_sale_
     guest.top_up(TOP_UP)
     assert box.counter.sell("300#", guest.fresh_qr().digits, "easy").light is Light.APPROVED
     box.switch_off()
+
+
+def test_what_a_stolen_appliance_sold_alone_reaches_the_review_list_once_it_is_found(
+    office: Venue,
+) -> None:
+    box = office.blank("stolen", relays=True)
+    wait(box, Light.ENROL)
+    claim = office.desk.claim(EVENT, STALL, device_id="stolen-1")
+    began = hold_up(box, office, claim.qr_text)
+    slip(box, began, says="Welcome")
+    box.counter.edge.clear()
+    wait(box, Light.NOBODY_SIGNED_IN, began)
+    box.counter.sign_in(staff_it(office))
+    guest = office.attendee("found@example.org")
+    guest.top_up(TOP_UP)
+    digits, began = guest.fresh_qr().digits, now()
+    box.network.cut()
+    wait(box, Light.OFFLINE_ALLOWED, began)
+    box.counter.key("400#")
+    box.counter.show_phone(digits, "easy")
+    wait(box, Light.APPROVED_OFFLINE, began)
+    box.switch_off()
+
+    office.desk.revoke_device("stolen-1", "stolen")
+    upload = [sys.executable, "-m", "device", "upload", "--config", box.folder / "pos.toml"]
+    assert "Everything is answered." in run_to_end(upload)
+
+    assert "Nothing waits here." in run_to_end(upload)
+    assert reviewed(office, "stolen-1") == [("offline_acceptance", 400, "open")]
+    assert guest.balance(CURRENCY) == TOP_UP
+    assert office.reconcile()["balanced"]
+
+
+def reviewed(office: Venue, device_id: str) -> list[tuple[str, int, str]]:
+    """What of this appliance waits for a person."""
+    database = Database(f"sqlite:///{office.folder / 'cloud' / 'cloud.sqlite'}")
+    try:
+        with database.reading() as connection:
+            found = select(
+                review_entries.c.kind, review_entries.c.amount_in_cents, review_entries.c.state
+            ).where(review_entries.c.device_id == device_id)
+            return [(row.kind, row.amount_in_cents, row.state) for row in connection.execute(found)]
+    finally:
+        database.close()
