@@ -98,7 +98,7 @@ lock: $(VENV)/.dev ## Pin every Python package anew, with hashes and without add
 	$(BIN)/uv pip compile $(LOCK) --extra device --extra cloud --extra ops --extra venue \
 	  --group build -o locks/demo.txt pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) --extra device --extra cloud --extra ops --extra venue \
-	  --group build --group dev -o locks/dev.txt pyproject.toml
+	  --group build --group dev --group image -o locks/dev.txt pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) --extra cloud --constraint locks/dev.txt \
 	  -o locks/cloud.txt pyproject.toml
 
