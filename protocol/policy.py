@@ -17,6 +17,7 @@ from protocol.signing import (
     sign,
     verify,
 )
+from protocol.updates import Update
 
 __all__ = [
     "KEYS_MAX",
@@ -31,6 +32,7 @@ __all__ = [
     "PositiveCents",
     "Product",
     "Seconds",
+    "Update",
     "find",
     "open_badge",
     "open_policy",
@@ -80,7 +82,10 @@ class OfflineRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deny_list_age_max_s: Seconds = 60 * 60
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What a newer cloud says besides is passed over, so that an appliance that is not up to date
+    still hears of its update; `v` rises where something must not be passed over."""
+
     v: Literal[1] = VERSION
     version: Version
     """Rises with every change; an appliance refuses one below the highest it has journaled."""
@@ -104,6 +109,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reply_keys: Annotated[tuple[NamedKey, ...], msgspec.Meta(min_length=1, max_length=KEYS_MAX)]
     badge_keys: Annotated[tuple[NamedKey, ...], msgspec.Meta(max_length=KEYS_MAX)]
     pin_key: NamedKey
+    update: Update | msgspec.UnsetType = msgspec.UNSET
+    """The version this appliance is to have; unset: nothing to do."""
 
     @property
     def device(self) -> DeviceId:

@@ -14,6 +14,7 @@ from protocol.ids import (
     SessionId,
 )
 from protocol.money import Money
+from protocol.updates import System
 
 VERSION: Final = 1
 LINES_MAX: Final = 40
@@ -324,6 +325,9 @@ class Heartbeat(_Request, frozen=True, kw_only=True, tag="heartbeat"):
     """What it sold offline and has no signed answer for, as its sales' own currency has it."""
     uptime_s: Count | None = None
     """Since its program started."""
+    system: System | msgspec.UnsetType = msgspec.UNSET
+    """Of the image it runs, and of its update; unset where it runs none of ours, so that an older
+    cloud reads that heartbeat too."""
 
 
 Request = (
