@@ -1,6 +1,7 @@
 """The servers a venue stands on, private to it: certificates, mosquitto, PostgreSQL."""
 
 import contextlib
+import ipaddress
 import os
 import pwd
 import re
@@ -65,9 +66,14 @@ class Authority:
         ops("ca", "issue", "worker", *names, "--ca", self.ca, "--out", self._issued)
         return [Credentials(self._issued / f"cloud-worker-{name}") for name in names]
 
-    def certify_server(self, name: str) -> Credentials:
-        """A certificate for a server on this machine's loopback."""
+    def certify_server(self, name: str, also_at: str = "localhost") -> Credentials:
+        """A certificate for a server on this machine's loopback.
+
+        `also_at`: what a machine that is not this one calls it by.
+        """
         names = ("--dns", "localhost", "--ip", LOOPBACK)
+        if also_at != "localhost":
+            names = (*names, "--ip" if _is_address(also_at) else "--dns", also_at)
         ops("ca", "issue", "server", name, *names, "--ca", self.ca, "--out", self._issued)
         return Credentials(self._issued / name)
 
@@ -275,6 +281,13 @@ def _program(name: str) -> str:
         msg = f"{name} is not installed"
         raise ProgramError(msg)
     return found
+
+
+def _is_address(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return True
+    return False
 
 
 def _own_name() -> str:

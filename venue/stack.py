@@ -96,6 +96,7 @@ class Venue:
         seed: int = 1,
         relay_cloud: bool = False,
         enrols: bool = False,
+        host: str = "localhost",
     ) -> None:
         """`folder`: where everything is kept; a temporary one that goes when the venue closes.
 
@@ -103,6 +104,7 @@ class Venue:
         `relay_cloud`: the cloud reaches the broker through `cloud_network`, which can be cut.
         `enrols`: the cloud has the authority, and a listener where appliances enrol; they reach it
         through `enrolment_network`.
+        `host`: what appliances that enrol call this machine by; only loopback is listened at.
         """
         self._temporary = folder is None
         self.folder: Final = folder or Path(tempfile.mkdtemp(prefix="railtix-venue-"))
@@ -113,6 +115,7 @@ class Venue:
         self._seed = seed
         self._relays_cloud = relay_cloud
         self._enrols = enrols
+        self._host = host
         self._stack = ExitStack()
         self.appliances: list[Appliance] = []
         self.authority: Authority
@@ -199,7 +202,7 @@ class Venue:
                 for_worker = clerks.submit(self.authority.certify_workers, "1")
                 for_devices = clerks.submit(self._certify_devices, names)
                 if self._enrols:
-                    clerks.submit(self.authority.certify_server, "appliances").result()
+                    clerks.submit(self.authority.certify_server, "appliances", self._host).result()
             identities = for_devices.result()
             for_worker.result()
             said.append("P-256 root, issuing CA, CRL")
@@ -245,15 +248,15 @@ class Venue:
             f"broker_folder = {_quoted(self.folder / 'broker')}\n"
             f"[appliances]\nport = {port}\n"
             f"certificate = {_quoted(own.certificate)}\nkey = {_quoted(own.key)}\n"
-            f'url = "https://localhost:{self.enrolment_network.port}"\n'
-            f'broker_host = "localhost"\nbroker_port = {broker_port}\n'
+            f'url = "https://{self._host}:{self.enrolment_network.port}"\n'
+            f'broker_host = "{self._host}"\nbroker_port = {broker_port}\n'
         )
 
     def _set_up_broker(self, port: int) -> Broker:
         return Broker(
             self.folder / "broker",
             self.authority.ca,
-            self.authority.certify_server("broker"),
+            self.authority.certify_server("broker", self._host),
             workers=["cloud-worker-1"],
             port=port,
         )
