@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-SCHEMA: Final = "0004"
+SCHEMA: Final = "0005"
 """The newest migration's revision: what this program's tables are."""
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"

@@ -66,6 +66,7 @@ from cloud.store.tables.people import (
 )
 from cloud.store.tables.post import letters
 from cloud.store.tables.tickets import order_lines, orders, ticket_types, tickets
+from cloud.store.tables.updates import bundles, device_updates, releases
 
 __all__ = [
     "UtcTime",
@@ -79,6 +80,7 @@ __all__ = [
     "audit_records",
     "badges",
     "broker_watch",
+    "bundles",
     "card_disputes",
     "card_refunds",
     "cash_outs",
@@ -94,6 +96,7 @@ __all__ = [
     "deny_lists",
     "device_certificates",
     "device_presence",
+    "device_updates",
     "devices",
     "event_versions",
     "events",
@@ -108,6 +111,7 @@ __all__ = [
     "payments",
     "policies",
     "products",
+    "releases",
     "restores",
     "review_entries",
     "secret_tries",

@@ -67,6 +67,16 @@ devices = Table(
     Column("clock", String(8)),
     moment("last_sale_at", nullable=True),
     Column("uptime_s", BigInteger),
+    # Of its image, by its newest heartbeat: none where its system is none of ours.
+    Column("image", String(64)),
+    Column("compatible", String(64)),
+    Column("slot", String(1)),
+    # The newest version it took up; how far it came is in `device_updates`.
+    Column("update_version", String(64)),
+    # Whose releases it is to have, and what its newest policy announces of them.
+    Column("channel", String(16), nullable=False, server_default="stable"),
+    Column("announced_version", String(64)),
+    Column("announced_downgrade", Boolean, nullable=False, server_default=false()),
     # The restore after which it has to say its journal again, and from where: as of the backup.
     Column("resend_for", Uuid),
     Column("resend_epoch", KEY),
