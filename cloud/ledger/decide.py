@@ -430,6 +430,7 @@ def _answer_heartbeat(book: Book, presented: Presented, request: Heartbeat) -> D
         last_sale_ms=request.last_sale_ms,
         queue_in_cents=request.queue_in_cents,
         uptime_s=request.uptime_s,
+        system=None if request.system is msgspec.UNSET else request.system,
     )
     if shut_out is not None:
         # Not as if all were well: whoever hears that goes on selling offline.

@@ -10,6 +10,7 @@ from cloud.ledger.postings import Posting
 from protocol.ids import EventId, SessionId, StaffId, TokenId, UserId
 from protocol.messages import ClockTrust, Declined, JournalPosition, Outcome, Reason
 from protocol.money import Money
+from protocol.updates import System
 
 
 class Flag(StrEnum):
@@ -117,6 +118,8 @@ class Seen(msgspec.Struct, frozen=True):
     last_sale_ms: int | None = None
     queue_in_cents: int | None = None
     uptime_s: int | None = None
+    system: System | None = None
+    """Of its image; None: its system is none of ours."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,9 @@ from cloud.ledger.decisions import Decision, ReviewCause, Seen
 from cloud.ledger.facts import DeviceKey, Facts, KnownKey, Presented
 from cloud.store.approvals import keep_approvals
 from cloud.store.postings import LEDGER, write_postings
+from cloud.store.progress import keep_progress
 from cloud.store.records import AuditRow, write_audit_records
-from cloud.store.rows import in_one_go, insert_rows
+from cloud.store.rows import in_one_go, insert_rows, printable
 from cloud.store.tables import (
     device_certificates,
     devices,
@@ -32,6 +33,7 @@ from protocol.messages import (
     encode_outcome,
     kind_of,
 )
+from protocol.updates import System
 
 SPENT_TOKENS_KEPT: Final = timedelta(hours=48)
 """Past a token's `exp`: longer than any upload is posted without a person (24 h)."""
@@ -259,8 +261,8 @@ def _keep_heartbeats(
         [
             {
                 "of_device_id": device_id,
-                "firmware": _printable(each.firmware),
-                "printer": _printable(each.printer),
+                "firmware": printable(each.firmware),
+                "printer": printable(each.printer),
                 "queue": each.queue,
                 "queue_in_cents": each.queue_in_cents,
                 "temperature_c": each.temperature_c,
@@ -268,8 +270,17 @@ def _keep_heartbeats(
                 "last_sale_at": _moment_said(each.last_sale_ms, each.at),
                 "uptime_s": each.uptime_s,
                 "last_seen_at": each.at,
+                **_system_values(each.system),
             }
             for device_id, each in seen
+        ],
+    )
+    keep_progress(
+        connection,
+        [
+            (device_id, each.system.update, each.at)
+            for device_id, each in seen
+            if each.system is not None and each.system.update is not None
         ],
     )
     acknowledged = [
@@ -308,9 +319,20 @@ def _journal_values(journal: JournalPosition, seen: Seen) -> dict[str, Any]:
         "journal_last": journal.last,
         "journal_settled_below": journal.settled_below,
         "journal_head": journal.head,
-        "journal_settled_by": None if seen.settled_by is None else _printable(seen.settled_by),
+        "journal_settled_by": None if seen.settled_by is None else printable(seen.settled_by),
         "journal_left": list(seen.journal_left),
         "journal_anew": False,
+    }
+
+
+def _system_values(system: System | None) -> dict[str, Any]:
+    if system is None:
+        return dict.fromkeys(("image", "compatible", "slot", "update_version"))
+    return {
+        "image": system.image,
+        "compatible": system.compatible,
+        "slot": system.slot or None,
+        "update_version": None if system.update is None else system.update.version,
     }
 
 
@@ -319,11 +341,6 @@ def _moment_said(said_ms: int | None, heard_at: datetime) -> datetime | None:
     if said_ms is None or said_ms > (heard_at + CLOCK_AHEAD_MAX).timestamp() * 1000:
         return None
     return datetime.fromtimestamp(said_ms / 1000, UTC)
-
-
-def _printable(text: str) -> str:
-    """What an appliance says of itself, without control characters (PostgreSQL refuses NUL)."""
-    return "".join(character for character in text if character.isprintable())
 
 
 def _audit_row(presented: Presented, decision: Decision) -> AuditRow:

@@ -113,6 +113,11 @@ class BatchStatement:
         ]
 
 
+def printable(text: str) -> str:
+    """What an appliance says of itself, without control characters (PostgreSQL refuses NUL)."""
+    return "".join(character for character in text if character.isprintable())
+
+
 def _as_sqlite_has_it(value: Any, kind: TypeEngine[Any]) -> Any:
     if value is None:
         return None
