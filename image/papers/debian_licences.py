@@ -1,7 +1,7 @@
 """Which licences a Debian copyright file names, in SPDX's words where SPDX has one."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,7 +42,7 @@ _NAME_AT_MOST: Final = 80
 
 @dataclass(frozen=True)
 class Licences:
-    """An SPDX expression where every name is SPDX's own; else the names, some of them SPDX ids."""
+    """An SPDX expression where SPDX has every one of them; else names, some of them SPDX ids."""
 
     expression: str | None
     names: tuple[str, ...]
@@ -67,30 +67,27 @@ def licences_of(copyright_text: str) -> Licences:
 
 def _declared(told: Iterable[str]) -> Licences:
     names = sorted(set(told))
-    terms = [_term(name) for name in names]
-    if names and all(terms):
-        clauses = sorted({term for term in terms if term})
-        whole = clauses[0] if len(clauses) == 1 else " AND ".join(map(_bracketed, clauses))
-        return Licences(whole, tuple(names))
-    pairs = zip(names, terms, strict=True)
-    return Licences(None, tuple(sorted({term or name for name, term in pairs})))
+    clauses = {name: _clauses(name) for name in names}
+    if names and all(clauses.values()):
+        return Licences(_all_of({each for of_one in clauses.values() for each in of_one or ()}), ())
+    given = {_all_of(found) if found else name for name, found in clauses.items()}
+    return Licences(None, tuple(sorted(given)))
 
 
-def _bracketed(term: str) -> str:
-    return f"({term})" if " OR " in term else term
+def _all_of(clauses: Collection[str]) -> str:
+    if len(clauses) == 1:
+        return next(iter(clauses))
+    return " AND ".join(f"({each})" if " OR " in each else each for each in sorted(clauses))
 
 
-def _term(name: str) -> str | None:
-    """`GPL-1+ or Artistic` as `GPL-1.0-or-later OR Artistic-1.0-Perl`; None for no SPDX's.
+def _clauses(name: str) -> frozenset[str] | None:
+    """Of `GPL-1+ or Artistic` `GPL-1.0-or-later OR Artistic-1.0-Perl`; None for no SPDX's.
 
     "A or B and C" is "A or (B and C)", "A or B, and C" is "(A or B) and C"
     (copyright-format 1.0, "License specification").
     """
     clauses = [_disjunction(clause) for clause in re.split(r",\s*and ", name)]
-    if not all(clauses):
-        return None
-    found = [clause for clause in clauses if clause]
-    return found[0] if len(found) == 1 else " AND ".join(map(_bracketed, found))
+    return frozenset(clause for clause in clauses if clause) if all(clauses) else None
 
 
 def _disjunction(clause: str) -> str | None:

@@ -158,7 +158,7 @@ def _of_debian(package: DebianPackage, distribution: str) -> Component:
         properties.append(("railtix:unpacked", "its files lie in the image without dpkg"))
     if told is None:
         properties.append(("railtix:copyright", "no file"))
-    elif not told.names:
+    elif not told.names and told.expression is None:
         mentioned = ", ".join(told.mentioned) or "none of Debian's full texts"
         properties.append(("railtix:copyright", f"free text, mentions {mentioned}"))
     return Component(
