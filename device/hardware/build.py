@@ -96,6 +96,15 @@ def open_hardware(
         return Hardware(scanner, keypad, lamp, buzzer, printer, joins, parts.pop_all())
 
 
+def open_lamp(settings: HardwareSettings, parts: ExitStack) -> Lamp:
+    """The real lamp alone, for who has something to say where nothing else can be opened.
+
+    Raises HardwareRefusedError.
+    """
+    _, pin_factory, _ = _pi(settings, parts)
+    return _closing(parts, RgbLamp(settings.lamp, pin_factory))
+
+
 def _pi(settings: HardwareSettings, parts: ExitStack) -> "tuple[ReaderCommand, Factory, Connect]":
     # Named here: gpiozero left to itself would fall back to another library without a word.
     try:
