@@ -107,6 +107,18 @@ class Code(StrEnum):
     CAME_TOO_EARLY = "came_too_early"
     PAYMENTS_OFF = "payments_off"
     PROVIDER_UNREACHABLE = "provider_unreachable"
+    BUNDLE_UNKNOWN = "bundle_unknown"
+    BUNDLE_DIFFERS = "bundle_differs"
+    BUNDLE_DAMAGED = "bundle_damaged"
+    BUNDLE_TOO_LARGE = "bundle_too_large"
+    BUNDLE_PART_MISPLACED = "bundle_part_misplaced"
+    STORAGE_FULL = "storage_full"
+    CHANNEL_UNKNOWN = "channel_unknown"
+    RELEASE_UNKNOWN = "release_unknown"
+    RELEASE_OLDER = "release_older"
+    UPDATE_PAUSED = "update_paused"
+    RANGE_NOT_USABLE = "range_not_usable"
+    UPDATES_BUSY = "updates_busy"
 
 
 @dataclass(frozen=True, slots=True)

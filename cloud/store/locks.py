@@ -52,6 +52,13 @@ def lock_claims(connection: Connection) -> None:
     connection.execute(select(func.pg_advisory_xact_lock(_number("railtix claims"))))
 
 
+def lock_releases(connection: Connection) -> None:
+    """Wait for whoever changes which image is announced; before any appliance."""
+    if connection.dialect.name == "sqlite":
+        return
+    connection.execute(select(func.pg_advisory_xact_lock(_number("railtix releases"))))
+
+
 def lock_devices(
     connection: Connection, device_ids: Iterable[DeviceId], *, key: str | None = None
 ) -> None:

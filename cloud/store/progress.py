@@ -12,16 +12,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from cloud.store.rows import printable
 from cloud.store.tables import UtcTime, bundles, device_updates
-from protocol.ids import DeviceId
 from protocol.updates import Progress
 
 _COLUMNS: Final = ("device_id", "version", "state", "percent", "why", "since")
 
 
-def keep_progress(
-    connection: Connection, said: Sequence[tuple[DeviceId, Progress, datetime]]
-) -> None:
-    """The appliances' locks are held; saying the same again changes nothing."""
+def keep_progress(connection: Connection, said: Sequence[tuple[str, Progress, datetime]]) -> None:
+    """By appliance, whose lock is held; saying the same again changes nothing."""
     rows = [
         {
             "device_id": device_id,

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from cloud.keys import KeyRing
+from cloud.operations.updates.due import Due, due_update, read_releases
 from cloud.store.tables import devices, event_versions, events, policies, products, stalls
 from protocol.encoding import from_base64url
 from protocol.ids import DeviceId, EventId
@@ -84,6 +85,7 @@ def issue_to(
     locks meanwhile. Nothing is said to an appliance that was never entered."""
     issued: dict[DeviceId, int] = {}
     shared: dict[EventId, _Shared] = {}
+    releases = read_releases(connection)
     for start in range(0, len(device_ids), _AT_ONCE):
         some = device_ids[start : start + _AT_ONCE]
         rows = connection.execute(
@@ -95,15 +97,24 @@ def issue_to(
                 devices.c.event_id,
                 devices.c.stall_id,
                 devices.c.policy_version,
+                devices.c.channel,
+                devices.c.compatible,
+                devices.c.slot,
+                devices.c.announced_version,
+                devices.c.announced_downgrade,
             )
         ).all()
         for event_id in {row.event_id for row in rows} - shared.keys():
             shared[event_id] = _read_shared(connection, keys, event_id)
         urls = {} if top_up_url else _top_up_urls_before(connection, some)
         letters: list[dict[str, Any]] = []
+        announced: list[dict[str, Any]] = []
         for row in rows:
             words = shared[row.event_id]
-            policy = _policy(words, row, now, top_up_url=top_up_url or urls.get(row.device_id))
+            due = due_for(releases, row)
+            policy = _policy(words, row, due, now, top_up_url or urls.get(row.device_id))
+            if is_news(due, row):
+                announced.append(_announced(row, due))
             letters.append(
                 {
                     "device_id": row.device_id,
@@ -116,6 +127,8 @@ def issue_to(
             )
         if letters:
             connection.execute(insert(policies), letters)
+        if announced:
+            connection.execute(_ANNOUNCE, announced)
         issued |= {each["device_id"]: each["version"] for each in letters}
     return issued
 
@@ -161,7 +174,35 @@ def _read_shared(connection: Connection, keys: KeyRing, event_id: EventId) -> _S
     )
 
 
-def _policy(words: _Shared, device: _Row, now: datetime, *, top_up_url: str | None) -> Policy:
+def due_for(releases: Sequence[Due], device: _Row) -> Due | None:
+    """What the next policy of this appliance announces."""
+    return due_update(
+        releases,
+        device.device_id,
+        channel=device.channel,
+        compatible=device.compatible,
+        slot=device.slot,
+    )
+
+
+def is_news(due: Due | None, device: _Row) -> bool:
+    """Whether its newest policy says something else. A percentage that grew is none: this
+    appliance was among those before."""
+    said = (device.announced_version, device.announced_downgrade)
+    return said != ((None, False) if due is None else (due.version, due.allow_downgrade))
+
+
+def _announced(device: _Row, due: Due | None) -> dict[str, Any]:
+    return {
+        "of_device_id": device.device_id,
+        "version": None if due is None else due.version,
+        "downgrade": due is not None and due.allow_downgrade,
+    }
+
+
+def _policy(
+    words: _Shared, device: _Row, due: Due | None, now: datetime, top_up_url: str | None
+) -> Policy:
     assert device.stall_id is not None, "an appliance without a stall has no policy"
     event = words.event
     return Policy(
@@ -185,6 +226,7 @@ def _policy(words: _Shared, device: _Row, now: datetime, *, top_up_url: str | No
         reply_keys=words.reply_keys,
         badge_keys=words.badge_keys,
         pin_key=words.pin_key,
+        update=msgspec.UNSET if due is None else due.update(),
     )
 
 
@@ -227,3 +269,13 @@ def expires_at(
 
 def _ms(at: datetime) -> int:
     return int(at.timestamp() * 1000)
+
+
+_ANNOUNCE: Final = (
+    update(devices)
+    .where(devices.c.device_id == bindparam("of_device_id"))
+    .values(
+        announced_version=bindparam("version", type_=devices.c.announced_version.type),
+        announced_downgrade=bindparam("downgrade", type_=devices.c.announced_downgrade.type),
+    )
+)

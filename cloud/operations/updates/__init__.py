@@ -1,0 +1,1 @@
+"""Images for appliances: stored, released to a channel, announced, watched, paused."""
