@@ -40,7 +40,7 @@ MAKE_EXT4: Final = (
 MAKE_LUKS: Final = (
     *("cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--key-file=-"),
     # 64 MiB: the smallest Pi has 512, and everything else starts at the same time.
-    *("--pbkdf", "argon2id", "--pbkdf-memory", "65536"),
+    *("--pbkdf", "argon2id", "--pbkdf-memory", "65536", "--iter-time", "1000"),
 )
 
 
