@@ -1,0 +1,253 @@
+"""One emulated machine: the image's own boot loader, kernel and system on QEMU's `virt` board."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from PIL import Image
+
+from image.emulation.console import Console, GuestError, connect
+from image.emulation.stage import Stage
+from image.emulation.tree import Built
+from venue.phone import empty_counter
+from venue.programs import Program
+
+OVERLAY: Final = Path(__file__).with_name("overlay")
+MEMORY_MIB: Final = 1024
+DISK_GIB: Final = 8
+"""Larger than the image: /data has to grow."""
+LABEL: Final = "RAILTIX-TEST"
+BOOT_WITHIN_S: Final = 600.0
+HOST: Final = "10.0.2.2"
+"""What the guest calls this machine's loopback (QEMU's user-mode network)."""
+
+_CREDENTIALS: Final = {
+    "systemd.extra-unit.t.service": OVERLAY / "t.service",
+    "udev.rules.t": OVERLAY / "t.rules",
+}
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What the machine boots from: QEMU's words for a block device named `disk`."""
+
+    words: tuple[str, ...]
+
+
+def overlay_disk(
+    built: Built, path: Path, *, base: Path | None = None, raw_base: Path | None = None
+) -> Disk:
+    """A new qcow2 file over the image, which stays as it was built; or over another one."""
+    kind, below = ("raw", raw_base or built.image) if base is None else ("qcow2", base)
+    run(*built.program("qemu-img"), "create", "-q", "-f", "qcow2", "-b", str(below), "-F", kind,
+        str(path), f"{DISK_GIB}G")  # fmt: skip
+    return qcow2_disk(path)
+
+
+def qcow2_disk(path: Path) -> Disk:
+    return Disk(("-blockdev", f"qcow2,node-name=disk,file.driver=file,file.filename={path}"))
+
+
+def make_test_disk(path: Path) -> None:
+    """The overlay on a disk of its own."""
+    with tempfile.TemporaryDirectory(prefix="railtix-overlay-") as folder:
+        root = Path(folder) / "root"
+        shutil.copytree(OVERLAY, root)
+        nothing = Image.fromarray(empty_counter(np.random.default_rng(1)))
+        nothing.convert("RGB").save(root / "nothing.jpg", quality=60)
+        for each in (root, *root.rglob("*")):
+            each.chmod(0o755 if each.is_dir() else 0o644)
+        path.unlink(missing_ok=True)
+        run("mke2fs", "-q", "-t", "ext4", "-L", LABEL, "-d", str(root), str(path), "8M")
+
+
+class Machine:
+    """`start` switches it on; `kill` pulls the plug; `with` leaves nothing running."""
+
+    def __init__(
+        self,
+        built: Built,
+        folder: Path,
+        disk: Disk,
+        *,
+        with_stage: bool = True,
+        words: Sequence[str] = (),
+    ) -> None:
+        """`folder` keeps sockets, logs and the test disk. `with_stage`: the test overlay is there.
+
+        `words` are more of QEMU's own.
+        """
+        self.built: Final = built
+        self.folder: Final = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._has_stage = with_stage
+        self._sockets = Path(tempfile.mkdtemp(prefix="railtix-qemu-"))
+        self.lan_host: Final = self._sockets / "lan-host"
+        self.lan_guest: Final = self._sockets / "lan-guest"
+        self._program = Program("qemu", self._words(disk, words), folder / "qemu.log")
+        self.console: Console
+        self.stage: Stage
+        self.started_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self, *, wait: bool = True) -> Self:
+        """Switch it on; `wait`: until the stage is set, or else until a login would be asked."""
+        for each in self._sockets.iterdir():
+            each.unlink()
+        self.started_at = _clock()
+        self._program.start()
+        try:
+            self.console = Console(self._sockets / "console", self.folder / "console.log")
+            self._monitor = Monitor(self._sockets / "monitor")
+            if self._has_stage:
+                self.stage = Stage(self._sockets / "stage")
+                if wait:
+                    self.stage.wait_until_ready(BOOT_WITHIN_S)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    @property
+    def running(self) -> bool:
+        return self._program.running
+
+    @property
+    def pid(self) -> int:
+        return self._program.pid
+
+    def seconds(self) -> float:
+        """Since it was switched on."""
+        return _clock() - self.started_at
+
+    def kill(self) -> None:
+        """SIGKILL to QEMU: what the guest had not handed to its disk is lost."""
+        self._program.kill()
+        self._hang_up()
+
+    def wait_until_off(self, timeout_s: float) -> None:
+        """Until the guest switched the machine off."""
+        self._program.wait(timeout_s)
+        self._hang_up()
+
+    def save(self, name: str) -> None:
+        """The whole state, memory included, into the disk's own file."""
+        self._monitor.type(f"savevm {name}")
+
+    def load(self, name: str) -> None:
+        self._monitor.type(f"loadvm {name}")
+
+    def close(self) -> None:
+        self._program.kill()
+        self._hang_up()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _hang_up(self) -> None:
+        for name in ("stage", "_monitor", "console"):
+            end = self.__dict__.pop(name, None)
+            if end is not None:
+                end.close()
+
+    def _words(self, disk: Disk, more: Sequence[str]) -> list[str]:
+        test_disk = self.folder / "overlay.ext4"
+        if self._has_stage:
+            make_test_disk(test_disk)
+        share = self.built.tools / "usr" / "share"
+        firmware = self.built.tools / "usr" / "lib" / "u-boot" / "qemu_arm64" / "u-boot.bin"
+        port = self._sockets
+        far_end = f",remote.type=unix,remote.path={self.lan_host}"
+        return [
+            *self.built.program("qemu-system-aarch64"),
+            *("-L", str(share / "qemu"), "-nodefaults", "-display", "none", "-no-user-config"),
+            *("-M", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi,tb-size=512"),
+            *("-smp", "2", "-m", str(MEMORY_MIB), "-bios", str(firmware), "-rtc", "base=utc"),
+            *disk.words,
+            *("-device", "virtio-blk-pci,drive=disk,bootindex=0"),
+            *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
+            *("-device", "i6300esb", "-action", "watchdog=reset"),
+            *_socket("console", port / "console"), *("-serial", "chardev:console"),
+            *_socket("monitor", port / "monitor"), *("-mon", "chardev=monitor,mode=control"),
+            # The stage's neighbour: one network of the guest, this machine and whoever scans it.
+            *("-netdev", "user,id=user", "-netdev", "hubport,id=hub0,hubid=0,netdev=user"),
+            *("-netdev", f"dgram,id=lan,local.type=unix,local.path={self.lan_guest}{far_end}"),
+            *("-netdev", "hubport,id=hub1,hubid=0,netdev=lan"),
+            *("-netdev", "hubport,id=hub2,hubid=0"),
+            *("-device", "virtio-net-pci,netdev=hub2,mac=52:54:00:12:34:56"),
+            *(self._stage_words(test_disk) if self._has_stage else ()),
+            *more,
+        ]  # fmt: skip
+
+    def _stage_words(self, test_disk: Path) -> tuple[str, ...]:
+        credentials = tuple(
+            word
+            for name, file in _CREDENTIALS.items()
+            for word in ("-fw_cfg", f"name=opt/io.systemd.credentials/{name},file={file}")
+        )
+        file = f",file.filename={test_disk}"
+        return (
+            *credentials,
+            *("-blockdev", f"raw,node-name=test,read-only=on,file.driver=file{file}"),
+            *("-device", "virtio-blk-pci,drive=test"),
+            *_socket("stage", self._sockets / "stage"),
+            *("-device", "virtserialport,chardev=stage,name=railtix.stage"),
+        )  # fmt: skip
+
+
+class Monitor:
+    """QEMU's own control line (QMP)."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = connect(path)
+        self._lines = self._socket.makefile("rb")
+        json.loads(self._lines.readline())
+        self.ask("qmp_capabilities")
+
+    def ask(self, command: str, **arguments: object) -> Any:
+        """Raises GuestError where QEMU refuses."""
+        order = {"execute": command, "arguments": arguments}
+        self._socket.sendall(json.dumps(order).encode() + b"\n")
+        while line := self._lines.readline():
+            answer: dict[str, Any] = json.loads(line)
+            if "error" in answer:
+                raise GuestError(f"{command}: {answer['error']}")
+            if "return" in answer:
+                return answer["return"]
+        raise GuestError(f"{command}: QEMU is gone")
+
+    def type(self, line: str) -> None:
+        """A command of the monitor for people, which says nothing where it worked."""
+        said = self.ask("human-monitor-command", **{"command-line": line})
+        if said.strip():
+            raise GuestError(f"{line}: {said.strip()}")
+
+    def close(self) -> None:
+        self._lines.close()
+        self._socket.close()
+
+
+def run(*words: str) -> str:
+    """A program of this machine to its end. Raises GuestError with what it said."""
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise GuestError(f"{words[0]}: {ended.stderr.strip()[-400:]}")
+    return ended.stdout
+
+
+def _socket(name: str, path: Path) -> tuple[str, str]:
+    return ("-chardev", f"socket,id={name},path={path},server=on,wait=off")
+
+
+def _clock() -> float:
+    return time.monotonic()  # noqa: TID251 -- boot times are told
