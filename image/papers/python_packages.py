@@ -26,6 +26,7 @@ _ENVIRONMENT: Final = {
     "python_version": "3.13",
     "python_full_version": "3.13.0",
 }
+_OUR_EXTRAS: Final = ("", "device", "pi")
 _OF_AN_ENVIRONMENT: Final = r"opt/[^/]+/lib/python3[^/]*/site-packages/[^/]+\.dist-info/METADATA"
 _PINNED: Final = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?==(?P<version>[^\s;\\]+)")
 _HASHED: Final = re.compile(r"--hash=sha256:(?P<sha256>[0-9a-f]{64})")
@@ -51,7 +52,7 @@ class PythonPackage:
     summary: str
     homepage: str
     licence: str | None  # an SPDX id or expression, or else the distribution's own words
-    needs: tuple[str, ...]  # extras left out
+    needs: tuple[str, ...]  # of our own with the appliance's extras, of others without any
     wheel_sha256: str | None  # of the very file it was unpacked from
     locked_sha256: tuple[str, ...]  # the files that the lock would have taken
 
@@ -109,7 +110,7 @@ def _package(
         summary=metadata.get("Summary", ""),
         homepage=_homepage(metadata),
         licence=_licence(metadata),
-        needs=tuple(sorted(set(_needs(metadata)))),
+        needs=tuple(sorted(set(_needs(metadata, _OUR_EXTRAS if name == ours else ("",))))),
         wheel_sha256=wheels.get(pinned),
         locked_sha256=locked.get(pinned, ()),
     )
@@ -132,13 +133,14 @@ def _licence(metadata: Message) -> str | None:
     return named[0] if len(named) == 1 else "; ".join(named) or None
 
 
-def _needs(metadata: Message) -> Iterator[str]:
+def _needs(metadata: Message, extras: tuple[str, ...]) -> Iterator[str]:
     for line in metadata.get_all("Requires-Dist", []):
         try:
             requirement = Requirement(str(line))
         except InvalidRequirement:  # an old distribution's own spelling decides nothing here
             continue
-        if requirement.marker is None or requirement.marker.evaluate(_ENVIRONMENT | {"extra": ""}):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate(_ENVIRONMENT | {"extra": e}) for e in extras):
             yield canonicalize_name(requirement.name)
 
 

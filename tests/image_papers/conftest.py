@@ -92,8 +92,9 @@ def root(tmp_path: Path) -> Path:
     site = made / "opt/railtix/lib/python3.13/site-packages"
     needs = (
         "Requires-Dist: python_escpos>=3",
-        'Requires-Dist: lgpio; platform_machine == "aarch64"',
+        'Requires-Dist: msgspec; extra == "cloud"',
         'Requires-Dist: msgspec; python_version < "3.12"',
+        'Requires-Dist: lgpio; extra == "pi" and platform_machine == "aarch64"',
     )
     distribution(site, "railtix-credits", "0.1.0", "License-Expression: Apache-2.0", *needs)
     distribution(site, "python-escpos", "3.1", "License: MIT License", "Home-page: UNKNOWN")

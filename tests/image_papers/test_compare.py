@@ -211,7 +211,7 @@ def test_two_folders_are_compared_file_by_file(tree: Path, tmp_path: Path) -> No
     (other / f"{NAME}-notes.md").write_text(f"built on {other.name}\n")
     (other / f"{NAME}-sbom.cdx.json").unlink()
     found = [each.place for each in folders(one, other, PROGRAMS)]
-    assert found == ["folder:-sbom.cdx.json", "notes:line 1", "sums:.raucb"]
+    assert found == ["notes:line 1", "folder:-sbom.cdx.json", "sums:.raucb"]
 
 
 def test_two_empty_folders_are_not_the_same_image(tmp_path: Path) -> None:
