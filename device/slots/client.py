@@ -1,6 +1,7 @@
 """Asks `railtix-slots`; whatever is wrong with the way there is an answer, too."""
 
 import socket
+import struct
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,7 @@ from device.slots.wire import Answer, Ask, line_of, read_answer
 
 ANSWER_S: Final = 180.0
 """RAUC may be slow; who asks has a thread for it."""
+TURN_S: Final = 30
 ANSWER_BYTES_MAX: Final = 64 * 1024
 
 
@@ -28,8 +30,10 @@ class SlotsClient:
         """Its answer; a text where there was none: why."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as wire:
-                wire.settimeout(self._answer_s)
+                # Blocking, with the kernel's own limit: where many ask at once it waits its turn.
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", TURN_S, 0))
                 wire.connect(str(self._path))
+                wire.settimeout(self._answer_s)
                 wire.sendall(line_of(what))
                 line = b""
                 while not line.endswith(b"\n") and len(line) < ANSWER_BYTES_MAX:
