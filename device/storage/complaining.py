@@ -24,7 +24,7 @@ _WHAT_TO_DO: Final = {
     Why.FOREIGN: "Nothing was changed. Flash the card, if nobody misses what is on it.",
     Why.SETTING: "Mend railtix.toml on the card with a laptop. Nothing was changed.",
     Why.NO_SERIAL: 'Set encryption = "none" or "tpm" in railtix.toml. Nothing is on the card yet.',
-    Why.NO_TPM: "Is the TPM's board plugged in, and the one the card was first started with?",
+    Why.NO_TPM: "Plug the TPM in that the card was first started with.",
     Why.OTHER_BOARD: "Put the card into the board it was first started in.",
     Why.DAMAGED: "Keep the card: sales may be on it that the cloud lacks.",
     Why.FAILED: "Keep the card, and send this message.",
