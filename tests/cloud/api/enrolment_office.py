@@ -30,13 +30,14 @@ from cloud.api.context import Cloud
 from cloud.api.limits import Limits
 from cloud.gate import OwnGate
 from cloud.operations.people.access_tokens import create_token
+from cloud.operations.updates.bundle_folder import BundleFolder
 from cloud.settings import AppliancesSettings, AuthoritySettings, LimitSettings, Settings
 from cloud.store.tables import audit_records, device_certificates, devices
 from protocol.claim_qr import ClaimQr, read_claim_qr
 from provisioning.authority.certificates import Constraints, Server
 from provisioning.authority.credentials import Credentials
 from provisioning.authority.folder import Authority, Issued, found
-from tests.cloud.api.edge import serving
+from tests.cloud.api.edge import asking, serving
 from tests.cloud.floor import EVENT, Floor
 
 PKCS10 = {"Content-Type": "application/pkcs10"}
@@ -120,6 +121,7 @@ class Office:
             desk=self.floor.desk,
             public_url="http://wallet.test",
             changes=WalletChanges(self.floor.database),
+            bundles=BundleFolder(self.folder / "updates", 10_000_000),
             gate=own_gate.gate,
             clock=self.floor.now,
             limits=Limits(LimitSettings(enrolment_failures=enrolment_failures)),
@@ -128,9 +130,7 @@ class Office:
         listener.start()
         self._stack.callback(listener.stop)
         self.ops_url = self._stack.enter_context(serving(make_app(self.cloud)))
-        self.ops = self._stack.enter_context(
-            httpx.Client(base_url=self.ops_url, timeout=60, trust_env=False)
-        )
+        self.ops = self._stack.enter_context(asking(self.ops_url))
         made = create_token(self.floor.database, Role.OPS, "ana", None, self.floor.now())
         self.token = made.token
         self.ops.headers["Authorization"] = f"Bearer {made.token}"

@@ -28,7 +28,7 @@ from cloud.settings import LimitSettings
 from cloud.store.tables import events, stalls
 from protocol.ids import EventId, StallId
 from tests.cloud.api.crowd import Headers, bearer, is_refused, token
-from tests.cloud.api.edge import URL, Edge, serving
+from tests.cloud.api.edge import URL, Edge, asking, serving
 from tests.cloud.floor import EVENT
 
 PEOPLE: Final = Path(__file__).parents[3] / "docs" / "people.md"
@@ -304,7 +304,7 @@ def _without_limits(edge: Edge) -> Generator[httpx.Client]:
     )
     with (
         serving(make_app(replace(edge.cloud, limits=Limits(settings)))) as url,
-        httpx.Client(base_url=url, timeout=20, trust_env=False) as http,
+        asking(url) as http,
     ):
         yield http
 

@@ -14,7 +14,7 @@ from cloud.operations.cash_outs.cash_out_advance import advance_cash_outs
 from cloud.operations.proof.reconcile import reconcile
 from cloud.store.tables import card_refunds, cash_outs, events
 from protocol.wallet_qr import peek
-from tests.cloud.api.edge import Attendee, Edge, serving
+from tests.cloud.api.edge import Attendee, Edge, asking, serving
 
 PATH = "/v1/wallet/cash-outs"
 
@@ -188,7 +188,7 @@ def test_where_no_cards_are_taken_none_is_paid_back(edge: Edge) -> None:
     cloud = replace(edge.cloud, provider=None)
     with (
         serving(make_app(cloud)) as url,
-        httpx.Client(base_url=url, timeout=20, trust_env=False) as http,
+        asking(url) as http,
     ):
         headers = attendee.headers | {"Idempotency-Key": "c" * 20}
         refused = http.post(PATH, json={"currency": "EUR"}, headers=headers)

@@ -13,7 +13,7 @@ from cloud.payments.provider import CheckoutRequest
 from cloud.readiness import Readiness
 from cloud.store.database import Database
 from protocol.money import Money
-from tests.cloud.api.edge import Edge, serving
+from tests.cloud.api.edge import Edge, asking, serving
 from tests.cloud.floor import EVENT
 
 
@@ -180,7 +180,7 @@ def _asked(edge: Edge, **changes: Any) -> Generator[httpx.Client]:
     """A server that differs from the edge's in these parts."""
     with (
         serving(make_app(replace(edge.cloud, **changes))) as url,
-        httpx.Client(base_url=url, trust_env=False) as http,
+        asking(url) as http,
     ):
         yield http
 

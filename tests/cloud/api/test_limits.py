@@ -21,7 +21,7 @@ from cloud.settings import LimitSettings, SettingsError, read_settings
 from protocol.encoding import to_base64url
 from protocol.ids import DeviceId
 from tests.cloud.api.crowd import Headers, bearer
-from tests.cloud.api.edge import Edge, serving
+from tests.cloud.api.edge import Edge, asking, serving
 from tests.cloud.floor import Till
 
 JOSE = {"Content-Type": "application/jose"}
@@ -220,7 +220,7 @@ def _limited(edge: Edge, **changes: Any) -> Generator[httpx.Client]:
     limits = Limits(LimitSettings(**changes), lambda: edge.floor.now().timestamp())
     with (
         serving(make_app(replace(edge.cloud, limits=limits))) as url,
-        httpx.Client(base_url=url, timeout=20, trust_env=False) as http,
+        asking(url) as http,
     ):
         yield http
 
