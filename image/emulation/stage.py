@@ -66,6 +66,10 @@ class Stage(Waiting):
     def tap(self, key: str, hold_ms: int = 60) -> None:
         self._ask(KEY_S, tap=key, hold_ms=hold_ms)
 
+    def start_tap(self, key: str) -> None:
+        """A tap whose end nobody waits for."""
+        self._order(tap=key, hold_ms=60)
+
     def type(self, keys: str) -> None:
         for key in keys:
             self.tap(key)

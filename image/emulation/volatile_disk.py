@@ -96,9 +96,8 @@ class VolatileDisk:
 def _writes(log: BinaryIO) -> Iterator[Write]:
     """Whatever the log holds, beyond its own count too: that is brought up to date by flushes."""
     magic, version, _, sector_size = _SUPER.unpack(log.read(_SUPER.size).ljust(_SUPER.size, b"\0"))
-    if not magic:
-        return  # the machine was cut off before it wrote anything
-    assert (magic, version, sector_size) == (_MAGIC, 1, SECTOR), "a log of QEMU's"
+    # Until the first flush there is no head.
+    assert not magic or (magic, version, sector_size) == (_MAGIC, 1, SECTOR), "a log of QEMU's"
     size = log.seek(0, os.SEEK_END)
     at = SECTOR
     while at + SECTOR <= size:

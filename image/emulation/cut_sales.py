@@ -1,0 +1,165 @@
+"""The power goes in the middle of a sale: light, paper, journal and ledger agree afterwards."""
+
+import base64
+import io
+import sqlite3
+import tarfile
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from device.journal.chain import FILE_NAME
+from device.journal.journal import look_at
+from image.emulation.console import GuestError
+from image.emulation.counter import WITHIN_S, Counter, Posting, ledger
+from image.emulation.cutting import Bench, Row
+from image.emulation.lamp import Hue
+from image.emulation.stage import Stage, flat, now
+from image.emulation.volatile_disk import Loss
+from venue.attendee import Attendee
+from venue.stack import Venue
+
+STATE: Final = "/var/lib/railtix"
+PRICE: Final = 500
+HOLD_MS: Final = 1500
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What the guest's journal holds: the head of each entry's chain, by number."""
+
+    heads: dict[int, str]
+    is_settled: bool
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is known of a sale when its power went."""
+
+    moment_s: float
+    loss: Loss
+    was_green: bool
+    sales_before: int
+    journal: Journal
+
+
+def cut_sales(bench: Bench, venue: Venue, moments: int) -> list[Row]:
+    """Enrol, sign in, and sell again and again, each time cut off at another moment."""
+    counter = Counter(venue, bench.power_on())
+    counter.enrol()
+    counter.sign_in(venue.badge)
+    guest = counter.guest("cut@example.org", PRICE * (moments + 4))
+    whole_s = _last_key_to_slip(counter, guest)
+    bench.tell(f"a sale that nobody cuts takes {whole_s:.1f} s from the last key to its receipt")
+    rows: list[Row] = []
+    for number in range(moments):
+        cut = _cut_one(bench, counter, guest, bench.moment(number, moments, whole_s * 1.1), number)
+        try:
+            counter = Counter(venue, bench.power_on())
+            row = _recover(counter, cut, keeps=number % 3 != 2)
+        except GuestError as fault:
+            row = Row("sale", cut.moment_s, cut.loss, _light(cut), "nothing", (str(fault),))
+        rows.append(row)
+        bench.tell(row.spell(number + 1))
+        if row.faults:
+            break  # what is broken is looked at, not built on
+    bench.close()
+    return rows
+
+
+def _cut_one(bench: Bench, counter: Counter, guest: Attendee, moment_s: float, number: int) -> Cut:
+    before, journal = len(ledger(counter.venue)), read_journal(counter.stage)
+    _key_up_to_the_last(counter, guest)
+    began = now()
+    counter.stage.start_tap("#")
+    time.sleep(max(0.0, began + moment_s - now()))
+    glances = [each for each in counter.stage.lamp.glances if each.at > began]
+    loss = bench.cut(loses=number % 2 == 1)
+    return Cut(moment_s, loss, any(each.is_full_green for each in glances), before, journal)
+
+
+def _key_up_to_the_last(counter: Counter, guest: Attendee) -> None:
+    """The phone first, then the amount: what is left is one key."""
+    began = counter.show(guest.fresh_qr().digits)
+    counter.wait_for_hue(Hue.CYAN, began)
+    counter.stage.type(str(PRICE))
+
+
+def _last_key_to_slip(counter: Counter, guest: Attendee) -> float:
+    _key_up_to_the_last(counter, guest)
+    began = now()
+    counter.stage.start_tap("#")
+    counter.stage.wait_for_slip("Total", began, WITHIN_S)
+    took_s = now() - began
+    counter.stage.clear()
+    counter.wait_for_hue(Hue.WHITE, now())
+    return took_s
+
+
+def _recover(counter: Counter, cut: Cut, *, keeps: bool) -> Row:
+    """Let it recover, answer what it asks, and compare light, journal and ledger."""
+    stage = counter.stage
+    asked = stage.wait_for(lambda: _recovered(stage), "the till to recover", WITHIN_S) == "asked"
+    if asked:
+        began = now()
+        stage.tap("#" if keeps else "*", 60 if keeps else HOLD_MS)
+        counter.wait_for_hue(Hue.WHITE, began)
+    journal = stage.wait_for(lambda: _settled(stage), "every message to be answered", WITHIN_S)
+    sales = ledger(counter.venue)[cut.sales_before :]
+    faults = _faults(cut, sales, journal, asked=asked, keeps=keeps)
+    if stage.lamp.approved_at(0.0) is not None:
+        faults.append("green lit for a past sale")
+    stands = sum(not sale.is_reversed for sale in sales)
+    found = f"{stands} deduct, {len(sales) - stands} reversed"
+    if asked:
+        found += f"; asked, and {'kept' if keeps else 'taken back'}"
+    return Row("sale", cut.moment_s, cut.loss, _light(cut), found, tuple(faults))
+
+
+def _faults(
+    cut: Cut, sales: list[Posting], journal: Journal, *, asked: bool, keeps: bool
+) -> list[str]:
+    """docs/rules.md: what each light promises."""
+    stands = sum(not sale.is_reversed for sale in sales)
+    faults: list[str] = []
+    lost = [number for number, head in cut.journal.heads.items() if journal.heads[number] != head]
+    if lost:
+        faults.append(f"the journal lost {len(lost)} entries")
+    if asked and stands != int(keeps):
+        faults.append(f"staff {'kept it' if keeps else 'took it back'}, and {stands} deducts stand")
+    if not asked and cut.was_green and stands != 1:
+        faults.append(f"green, and {stands} deducts stand")
+    if not asked and not cut.was_green and stands:
+        faults.append("no green, nobody was asked, and a deduct stands")
+    return faults
+
+
+def _light(cut: Cut) -> str:
+    return "green" if cut.was_green else "no green"
+
+
+def _recovered(stage: Stage) -> str | None:
+    if any("Handed over?" in flat(slip) for slip in stage.slips()):
+        return "asked"
+    return "ready" if stage.lamp.hue() is Hue.WHITE else None
+
+
+def _settled(stage: Stage) -> Journal | None:
+    journal = read_journal(stage)
+    return journal if journal.is_settled else None
+
+
+def read_journal(stage: Stage) -> Journal:
+    """The guest's own file, copied out and checked entry by entry. Raises JournalFault."""
+    said = stage.say(f"cd {STATE} && tar -cz {FILE_NAME}* | base64 -w0")
+    with tempfile.TemporaryDirectory(prefix="railtix-journal-") as folder:
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(said))) as archive:
+            archive.extractall(folder, filter="data")
+        chain = look_at(Path(folder))
+        assert chain is not None, "it has a journal"
+        with closing(sqlite3.connect(Path(folder) / FILE_NAME)) as database:
+            rows = database.execute("SELECT number, hex(head) FROM entries").fetchall()
+    return Journal({int(number): str(head) for number, head in rows}, chain.is_settled)

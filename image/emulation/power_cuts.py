@@ -1,0 +1,94 @@
+"""`make image-power-cuts`: the long loop, its table of verdicts, and the docs' page of it.
+
+`python -m image.emulation.power_cuts --moments 20 [--out docs/power-cuts.md]`
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from image.emulation.counter import office
+from image.emulation.cut_installs import cut_installs
+from image.emulation.cut_sales import cut_sales
+from image.emulation.cutting import HEAD, Bench, Row
+from image.emulation.file_server import FileServer
+from image.emulation.machine import HOST
+from image.emulation.tree import Built, find_built
+
+WHAT_IT_SHOWS: Final = """\
+QEMU was killed with SIGKILL. What the guest had handed to its disk and not flushed was then, at
+every second cut, kept or lost by chance, write by write, and one of the lost writes torn in its
+middle (`image/emulation/volatile_disk.py`); at the others all of it was kept. Flushed writes stay:
+that a real card keeps what it says it flushed is its maker's word, and nothing here can try it.
+Nor does it show what a card's own controller does to sectors that nobody wrote.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 1 where a verdict does not hold."""
+    asked = _parser().parse_args(arguments)
+    built = find_built(asked.profile)
+    began = time.monotonic()  # noqa: TID251 -- the page says how long it took
+    with tempfile.TemporaryDirectory(prefix="railtix-cuts-", dir=asked.scratch) as folder:
+        tables = {
+            kind: _cut(kind, built, Path(folder) / kind, asked.moments, asked.seed)
+            for kind in ("install", "sale")
+            if asked.only in {None, kind}
+        }
+    hours = (time.monotonic() - began) / 3600  # noqa: TID251
+    page = _page(built, tables, hours)
+    sys.stdout.write(page)
+    if asked.out is not None:
+        asked.out.write_text(page, "utf-8")
+    is_short = any(len(rows) < asked.moments for rows in tables.values())
+    return int(is_short or any(row.faults for rows in tables.values() for row in rows))
+
+
+def _cut(kind: str, built: Built, folder: Path, moments: int, seed: int) -> list[Row]:
+    bench = Bench(built, folder, lambda line: _tell(f"{kind}: {line}"), seed)
+    try:
+        if kind == "install":
+            with FileServer(built.bundle.parent) as files:
+                url = f"http://{HOST}:{files.port}/{built.bundle.name}"
+                return cut_installs(bench, url, moments)
+        with office(folder / "office") as venue:
+            return cut_sales(bench, venue, moments)
+    finally:
+        bench.close()
+
+
+def _page(built: Built, tables: dict[str, list[Row]], hours: float) -> str:
+    cuts = f"Image {built.version}, {sum(map(len, tables.values()))} cuts in {hours:.1f} h"
+    by = "by `make image-power-cuts` in emulation; none on a real Pi."
+    lines = ["# Power cuts", "", f"{cuts}, {by}", "", WHAT_IT_SHOWS]
+    for kind, rows in tables.items():
+        holds = sum(not row.faults for row in rows)
+        lines += [f"## During an {kind}" if kind == "install" else "## During a sale", ""]
+        lines += [f"{holds} of {len(rows)} hold.", "", *HEAD]
+        lines += [row.spell(number) for number, row in enumerate(rows, 1)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m image.emulation.power_cuts")
+    parser.add_argument("--moments", type=int, default=20, help="of each kind")
+    parser.add_argument("--only", choices=("install", "sale"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--profile", default="debian")
+    parser.add_argument("--out", type=Path, help="a file for the page")
+    parser.add_argument("--scratch", type=Path, help="where disks lie meanwhile: some GB")
+    return parser
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The two slots as the guest tells of them, and as their bytes lie on its disk."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from image.build.layout import LAYOUT
+from image.emulation.stage import Stage
+
+_AT: Final = {
+    "A": LAYOUT.boot_at + LAYOUT.boot_size,
+    "B": LAYOUT.boot_at + LAYOUT.boot_size + LAYOUT.slot_size,
+}
+CHUNK: Final = 1 << 22
+UPDATES: Final = "/data/railtix/update"
+
+
+@dataclass(frozen=True)
+class Root:
+    """A root file system as a bundle holds it."""
+
+    size: int
+    sha256: str
+
+
+def root_in(disk: Path, slot: str, size: int = LAYOUT.slot_size) -> Root:
+    """What lies in a slot, of a raw disk that is switched off."""
+    digest = hashlib.sha256()
+    with disk.open("rb") as file:
+        file.seek(_AT[slot])
+        left = size
+        while left and (some := file.read(min(CHUNK, left))):
+            digest.update(some)
+            left -= len(some)
+    return Root(size, digest.hexdigest())
+
+
+def running(stage: Stage) -> str:
+    """The slot that runs: A or B."""
+    words = stage.say("cat /proc/cmdline").split()
+    return next(word.removeprefix("rauc.slot=") for word in words if word.startswith("rauc.slot="))
+
+
+def version(stage: Stage) -> str:
+    said = stage.say(". /etc/os-release; echo $IMAGE_VERSION")
+    return said.strip()
+
+
+def fetch(stage: Stage, url: str, name: str) -> str:
+    """Bring a file of this machine into the guest's folder for updates; its path there."""
+    path = f"{UPDATES}/{name}"
+    program = (
+        "import sys, urllib.request, shutil;"
+        "answer = urllib.request.urlopen(sys.argv[1]);"
+        "shutil.copyfileobj(answer, open(sys.argv[2], 'wb'), 1 << 20)"
+    )
+    stage.say(f"mkdir -p {UPDATES} && python3 -c \"{program}\" '{url}' {path} && sync", 600.0)
+    return path
