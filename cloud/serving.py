@@ -11,6 +11,7 @@ import structlog
 
 from cloud.api.app import make_app
 from cloud.api.appliances import AppliancesListener
+from cloud.api.bundle_fetches import Fetches
 from cloud.api.changes import WalletChanges
 from cloud.api.context import Cloud
 from cloud.api.limits import Limits
@@ -22,6 +23,7 @@ from cloud.gate import OwnGate
 from cloud.keys import KeyRing
 from cloud.operations.proof.sequence_records import NewestCheckpoint, SequencerThread
 from cloud.operations.till.pos import Desk
+from cloud.operations.updates.bundle_folder import BundleFolder
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.delivery import WebhookDelivery
 from cloud.readiness import Readiness
@@ -191,7 +193,11 @@ def _run_http(
             desk=desk,
             public_url=public_url,
             changes=changes,
+            bundles=BundleFolder(
+                settings.updates_folder, settings.updates.bundle_megabytes_max * 1_000_000
+            ),
             limits=Limits(settings.limits),
+            fetches=Fetches(settings.updates),
             provider=provider,
             built_in=built_in,
             delivery=delivery,

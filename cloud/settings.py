@@ -216,6 +216,19 @@ class AuditSettings(Section):
     """The newest checkpoint, out of the database's reach; default: in the state folder."""
 
 
+class UpdatesSettings(Section):
+    """Bundles that appliances are updated by: where they lie, how fast they are handed out."""
+
+    folder: Path | None = None
+    """Whole bundles and drafts of them, shared by every process that serves HTTP; unset:
+    `updates` in the state folder."""
+    bundle_megabytes_max: Annotated[int, Field(ge=1, le=4096)] = 2048
+    fetches_max: Annotated[int, Field(ge=1, le=1000)] = 16
+    """Appliances that fetch at once, in each process; the others ask again."""
+    megabytes_per_s: Annotated[float, Field(gt=0, le=10_000)] = 25.0
+    """For all of them together, in each process: sales go over the same line."""
+
+
 class Settings(BaseSettings):
     """Sections of the file; `RAILTIX_HTTP__PORT=8080` overrides `port` under `[http]`."""
 
@@ -245,6 +258,7 @@ class Settings(BaseSettings):
     courier: CourierSettings = CourierSettings()
     limits: LimitSettings = LimitSettings()
     audit: AuditSettings = AuditSettings()
+    updates: UpdatesSettings = UpdatesSettings()
 
     @property
     def database_url(self) -> str:
@@ -261,6 +275,10 @@ class Settings(BaseSettings):
     @property
     def checkpoint_file(self) -> Path:
         return self.audit.checkpoint_file or self.state / "audit" / "checkpoint.jws"
+
+    @property
+    def updates_folder(self) -> Path:
+        return self.updates.folder or self.state / "updates"
 
     @property
     def keys_folder(self) -> Path:

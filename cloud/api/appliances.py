@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp
 
-from cloud.api import est, health, pos, problems
+from cloud.api import est, health, pos, pos_updates, problems
 from cloud.api.context import Cloud, TheCloud
 from cloud.api.defences import Defences
 from cloud.api.methods import Addresses, Methods
@@ -76,7 +76,7 @@ def make_appliances_app(cloud: Cloud) -> ASGIApp:
     """Nothing for attendees, nothing for ops: those are behind the other listener."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.cloud = cloud
-    routers = (est.router, router, pos.router, health.probes)
+    routers = (est.router, router, pos.router, pos_updates.router, health.probes)
     for each in routers:
         app.include_router(each)
     addresses = Addresses([*app.routes, *(route for each in routers for route in each.routes)])

@@ -7,17 +7,19 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from cloud.api.bundle_fetches import Fetches
 from cloud.api.changes import WalletChanges
 from cloud.api.limits import Limits
 from cloud.clock import utc_clock
 from cloud.keys import KeyRing
 from cloud.operations.enrolment.enrol_gate import Gate
 from cloud.operations.till.pos import Desk
+from cloud.operations.updates.bundle_folder import BundleFolder
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.delivery import WebhookDelivery
 from cloud.payments.provider import CardProvider
 from cloud.readiness import Readiness
-from cloud.settings import LimitSettings
+from cloud.settings import LimitSettings, UpdatesSettings
 from cloud.store.database import Database
 from protocol.policy import TOP_UP_URL_CHARS_MAX
 
@@ -35,6 +37,8 @@ class Cloud:
     public_url: str
     """How attendees reach this server, without a slash at the end."""
     changes: WalletChanges
+    bundles: BundleFolder
+    """What appliances are updated by."""
     provider: CardProvider | None = None
     """None: no top-ups here."""
     built_in: BuiltInProvider | None = None
@@ -46,6 +50,7 @@ class Cloud:
     writes_access_log: bool = True
     clock: Clock = utc_clock
     limits: Limits = field(default_factory=lambda: Limits(LimitSettings()))
+    fetches: Fetches = field(default_factory=lambda: Fetches(UpdatesSettings()))
 
     @property
     def top_up_url(self) -> str | None:

@@ -76,6 +76,15 @@ class AttendeeBody(_Body):
     email: Email | None = None
 
 
+class DeviceUpdateView(BaseModel):
+    version: str
+    state: Annotated[str, Field(examples=["fetching", "confirmed", "rolled_back"])]
+    percent: int
+    """Of what is fetched or written."""
+    why: str
+    since: datetime
+
+
 class DeviceView(BaseModel):
     device_id: str
     status: Annotated[str, Field(examples=["active", "quarantined", "revoked", "decommissioned"])]
@@ -107,6 +116,15 @@ class DeviceView(BaseModel):
     clock: Annotated[str | None, Field(examples=["cloud", "network", "unset"])]
     """Who it has its time from."""
     uptime_s: int | None
+    channel: Annotated[str, Field(examples=["stable", "beta"])]
+    """Whose releases it is to have."""
+    image: str | None
+    """The version it runs; null: its system is none of ours."""
+    slot: str | None
+    announced_version: str | None
+    """What its newest policy says it is to run."""
+    update: DeviceUpdateView | None
+    """How far it came with the newest version it took up."""
     certificate_expires_at: datetime | None
     """Of the certificate it uses."""
     problems: list[Trouble]

@@ -11,8 +11,16 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from cloud.store.database import Database
 from cloud.store.presence import WATCH_COUNTS_FOR, read_watch
-from cloud.store.tables import device_certificates, device_presence, devices, events, policies
+from cloud.store.tables import (
+    device_certificates,
+    device_presence,
+    device_updates,
+    devices,
+    events,
+    policies,
+)
 from protocol.ids import DeviceId, EventId, StallId
+from protocol.updates import UpdateState
 
 HEARD_LATELY: Final = timedelta(seconds=60)
 """Four heartbeats: whoever signed one of them is there, whatever the broker says."""
@@ -23,6 +31,7 @@ POLICY_DUE_AFTER: Final = timedelta(minutes=2)
 HOT_C: Final = 80
 """A Raspberry Pi slows itself down from here on."""
 PRINTERS_WELL: Final = frozenset({"ok", "none"})
+UPDATES_FAILED: Final = frozenset({UpdateState.REFUSED.value, UpdateState.ROLLED_BACK.value})
 
 
 class Trouble(StrEnum):
@@ -44,9 +53,22 @@ class Trouble(StrEnum):
     """It was sent a newer policy two minutes ago, and has not acknowledged it."""
     PRINTER = "printer"
     HOT = "hot"
+    UPDATE = "update"
+    """It refused the version that it is to have, or went back from it."""
 
 
 _GRAVITY: Final = {problem: place for place, problem in enumerate(Trouble)}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUpdate:
+    """How far it came with the newest version it took up."""
+
+    version: str
+    state: str
+    percent: int
+    why: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +104,14 @@ class Device:
     temperature_c: int | None
     clock: str | None
     uptime_s: int | None
+    channel: str
+    """Whose releases it is to have."""
+    image: str | None
+    """The version it runs; None: its system is none of ours."""
+    slot: str | None
+    announced_version: str | None
+    """What its newest policy says it is to run."""
+    update: DeviceUpdate | None
     certificate_expires_at: datetime | None
     """Of the certificate it uses."""
     problems: tuple[Trouble, ...]
@@ -154,11 +184,20 @@ def _select_seen() -> Select[Any]:
             expiry.c.certificate_expires_at,
             policies.c.issued_at.label("policy_issued_at"),
             events.c.currency,
+            device_updates.c.state.label("update_state"),
+            device_updates.c.percent.label("update_percent"),
+            device_updates.c.why.label("update_why"),
+            device_updates.c.since.label("update_since"),
         )
         .outerjoin(device_presence, device_presence.c.device_id == devices.c.device_id)
         .outerjoin(expiry, expiry.c.device_id == devices.c.device_id)
         .outerjoin(events, events.c.event_id == devices.c.event_id)
         .outerjoin(policies, (policies.c.device_id == devices.c.device_id) & newest)
+        .outerjoin(
+            device_updates,
+            (device_updates.c.device_id == devices.c.device_id)
+            & (device_updates.c.version == devices.c.update_version),
+        )
     )
 
 
@@ -230,8 +269,21 @@ def _device(row: Row[Any], is_watched: bool, now: datetime) -> Device:
         temperature_c=row.temperature_c,
         clock=row.clock,
         uptime_s=row.uptime_s,
+        channel=row.channel,
+        image=row.image,
+        slot=row.slot,
+        announced_version=row.announced_version,
+        update=_update(row),
         certificate_expires_at=row.certificate_expires_at,
         problems=_problems(row, online, now),
+    )
+
+
+def _update(row: Row[Any]) -> DeviceUpdate | None:
+    if row.update_state is None:
+        return None
+    return DeviceUpdate(
+        row.update_version, row.update_state, row.update_percent, row.update_why, row.update_since
     )
 
 
@@ -281,4 +333,7 @@ def _ailments(row: Row[Any], now: datetime) -> list[Trouble]:
         found.append(Trouble.PRINTER)
     if row.temperature_c is not None and row.temperature_c >= HOT_C:
         found.append(Trouble.HOT)
+    is_to_have = row.update_version is not None and row.update_version == row.announced_version
+    if is_to_have and row.update_state in UPDATES_FAILED:
+        found.append(Trouble.UPDATE)
     return found
