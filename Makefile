@@ -69,6 +69,10 @@ bench-scanner: $(VENV)/.dev ## What the scanner reads of a folder of photos (PHO
 slips: $(VENV)/.dev ## Draw every kind of slip as the printer prints it (ARGS="--narrow --out /tmp")
 	$(BIN)/python -m bench.slips $(ARGS)
 
+.PHONY: first-lights
+first-lights: $(VENV)/.dev ## Draw what the lamp says on the way to the first badge
+	$(BIN)/python -m bench.lights_picture
+
 .PHONY: badge-sheet
 badge-sheet: $(VENV)/.dev ## Draw a sheet of made-up staff badges (ARGS="--pdf FILE --paper letter")
 	$(BIN)/python -m bench.badge_sheet $(ARGS)

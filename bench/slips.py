@@ -1,6 +1,9 @@
-"""Every kind of slip, drawn as the printer would print it: docs/pictures/receipt.png and slips.png.
+"""Every kind of slip, drawn as the printer would print it, into docs/pictures.
 
-make slips                       both pictures, for 80 mm paper
+receipt.png, slips.png (what a till prints), first-slips.png (what an appliance prints before it is
+one).
+
+make slips                              all of them, for 80 mm paper
 make slips ARGS="--narrow --out /tmp"   the same on 58 mm, somewhere else
 """
 
@@ -12,10 +15,14 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 
+from device.enrolling.happenings import Need, Trouble
+from device.enrolling.slips import show_me_a_code_slip, trouble_slip
 from device.hardware.escpos_bytes import compose
 from device.hardware.settings import PrinterSettings
+from device.identity.welcome import welcome_slip
+from device.selftest.findings import Part, failed, ok, slip_of
 from device.till.entries import KeyedLine, RefundOpened, SaleOpened
-from device.till.notices import balance_slip, shift_slip, supervisor_slip
+from device.till.notices import balance_slip, new_pin_slip, shift_slip, supervisor_slip
 from device.till.receipt import (
     Slip,
     copy_of,
@@ -41,6 +48,7 @@ NARROW: Final = PrinterSettings(profile="NT-5890K")
 GREYS: Final = 16
 GAP: Final = 24
 
+SERIAL: Final = "10000000abcdef01"
 _AT_MS: Final = 1_783_792_800_000
 _KEY: Final = "01980000-0000-7000-8000-000000000001"
 _MENU: Final = (
@@ -139,9 +147,26 @@ def slips() -> dict[str, Slip]:
         "funds": declined_for_funds_slip(round_of, Money(1150, "EUR"), event, _AT_MS),
         "balance": balance_slip(Money(1150, "EUR"), event, _AT_MS),
         "supervisor": supervisor_slip(RefundWanted(refund.sale, Money(2500, "EUR")), event),
+        "pin": new_pin_slip(event),
         "shift": shift_slip(report, event, "MK", _AT_MS),
         "handed over": handed_over_slip(round_of, approved, event),
         "out of order": journal_fault_slip(),
+    }
+
+
+def first_slips() -> dict[str, Slip]:
+    """What comes out of an appliance on the way from its box to its first badge."""
+    findings = (
+        *(ok(part) for part in Part if part not in {Part.NETWORK, Part.CAMERA}),
+        failed(Part.CAMERA, "no frame; its process was started anew 2 times"),
+        ok(Part.NETWORK),
+    )
+    return {
+        "code": show_me_a_code_slip(Need.BLANK, SERIAL),
+        "no way": trouble_slip(Trouble.NO_WAY, "credits.example.org: no such name", SERIAL),
+        "expired": trouble_slip(Trouble.CLAIM_EXPIRED, "", SERIAL),
+        "welcome": welcome_slip(terms().policy),
+        "self-test": slip_of(findings, "till-07", "2026-07-11 17:02"),
     }
 
 
@@ -175,8 +200,10 @@ def main() -> None:
     settings, model = (NARROW, GENERIC_58) if given.narrow else (WIDE, EPSON_80)
     drawn = slips()
     _save(draw(drawn["receipt"], settings, model, 416), given.out / "receipt.png")
-    papers = [draw(slip, settings, model, 300) for slip in drawn.values()]
-    _save(sheet(papers, 5), given.out / "slips.png")
+    papers = [draw(slip, settings, model, 270) for slip in drawn.values()]
+    _save(sheet(papers, 6), given.out / "slips.png")
+    papers = [draw(slip, settings, model, 300) for slip in first_slips().values()]
+    _save(sheet(papers, 3), given.out / "first-slips.png")
 
 
 def _save(picture: Image.Image, path: Path) -> None:
