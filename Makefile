@@ -31,7 +31,7 @@ demo: $(VENV)/.demo ## A whole venue on this machine: one sale, for real (ARGS="
 test: $(VENV)/.dev ## Install what the tests need, and run them all
 	$(BIN)/pytest -q -n 2 $(PURE_TESTS) $(foreach room,$(PURE),--cov=$(subst /,.,$(room))) \
 	  --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
-	$(BIN)/pytest -q -n 4 --dist loadgroup $(addprefix --ignore=,$(PURE_TESTS)) $(ARGS)
+	$(BIN)/pytest -q -n 4 --dist loadgroup $(addprefix --ignore=,$(PURE_TESTS) tests/image) $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Ask the API for anything at all, for long (ARGS="--examples 500 --seed 7")
@@ -96,6 +96,14 @@ bench-api: $(VENV)/.dev ## QR tokens and balances a second beside a bare FastAPI
 .PHONY: soak
 soak: $(VENV)/.dev ## A rush with faults, for hours: memory, lost sales, double postings (MINUTES=60)
 	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),60)
+
+.PHONY: image-test
+image-test: $(VENV)/.dev ## Boot the image in QEMU: enrol by camera, sell, update, cut its power
+	$(BIN)/pytest -q -p no:randomly tests/image $(ARGS)
+
+.PHONY: image-power-cuts
+image-power-cuts: $(VENV)/.dev ## Cut the emulated appliance's power, for long (ARGS="--moments 20")
+	$(BIN)/python -m image.emulation.power_cuts $(ARGS)
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Pin every Python package anew, with hashes and without addresses

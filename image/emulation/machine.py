@@ -55,7 +55,7 @@ def qcow2_disk(path: Path) -> Disk:
     return Disk(("-blockdev", f"qcow2,node-name=disk,file.driver=file,file.filename={path}"))
 
 
-def make_test_disk(path: Path) -> None:
+def make_test_disk(built: Built, path: Path) -> None:
     """The overlay on a disk of its own."""
     with tempfile.TemporaryDirectory(prefix="railtix-overlay-") as folder:
         root = Path(folder) / "root"
@@ -65,7 +65,8 @@ def make_test_disk(path: Path) -> None:
         for each in (root, *root.rglob("*")):
             each.chmod(0o755 if each.is_dir() else 0o644)
         path.unlink(missing_ok=True)
-        run("mke2fs", "-q", "-t", "ext4", "-L", LABEL, "-d", str(root), str(path), "8M")
+        words = ("-q", "-t", "ext4", "-L", LABEL, "-d", str(root), str(path), "8M")
+        run(*built.program("mke2fs"), *words)
 
 
 class Machine:
@@ -163,7 +164,7 @@ class Machine:
     def _words(self, disk: Disk, more: Sequence[str]) -> list[str]:
         test_disk = self.folder / "overlay.ext4"
         if self._has_stage:
-            make_test_disk(test_disk)
+            make_test_disk(self.built, test_disk)
         share = self.built.tools / "usr" / "share"
         firmware = self.built.tools / "usr" / "lib" / "u-boot" / "qemu_arm64" / "u-boot.bin"
         port = self._sockets

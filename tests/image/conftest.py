@@ -1,0 +1,69 @@
+"""One emulated appliance for all of `make image-test`: booted once, looked at, used, updated.
+
+Run in the order of the files: what a later one needs, an earlier one has done.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from image.emulation.counter import Counter, office
+from image.emulation.machine import Machine, overlay_disk
+from image.emulation.stage import Stage
+from image.emulation.transcript import Transcript
+from image.emulation.tree import Built, find_built
+from venue.stack import Venue
+
+TRANSCRIPT_VARIABLE: Final = "RAILTIX_IMAGE_TRANSCRIPT"
+"""A file for what was seen: the docs' section is made from it."""
+
+
+@pytest.fixture(scope="session")
+def built() -> Built:
+    """What `make image` left."""
+    return find_built()
+
+
+@pytest.fixture(scope="session")
+def transcript() -> Iterator[Transcript]:
+    transcript = Transcript()
+    yield transcript
+    wanted = os.environ.get(TRANSCRIPT_VARIABLE)
+    if wanted:
+        Path(wanted).write_text(transcript.spell(), "utf-8")
+
+
+@pytest.fixture(scope="session")
+def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venue]:
+    """The real broker and cloud, on this machine."""
+    with office(tmp_path_factory.mktemp("office")) as venue:
+        yield venue
+
+
+@pytest.fixture(scope="session")
+def machine(
+    built: Built, transcript: Transcript, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
+    """The very image, over a file that takes all that is written."""
+    folder = tmp_path_factory.mktemp("machine")
+    disk = overlay_disk(built, folder / "disk.qcow2")
+    with Machine(built, folder, disk) as machine:
+        transcript.sizes(built)
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def stage(machine: Machine) -> Stage:
+    return machine.stage
+
+
+@pytest.fixture(scope="session")
+def enrolled(venue: Venue, stage: Stage, transcript: Transcript) -> Counter:
+    """The same appliance once it has a name and staff."""
+    counter = Counter(venue, stage, transcript.tell)
+    counter.enrol()
+    counter.sign_in(venue.badge)
+    return counter

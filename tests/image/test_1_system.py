@@ -1,0 +1,94 @@
+"""The system in the image, looked at from inside and from the network."""
+
+import pytest
+
+from image.emulation.machine import Machine
+from image.emulation.neighbour import Neighbour
+from image.emulation.stage import Stage
+from image.emulation.transcript import Transcript
+
+SETTLED_S = 300.0
+GIB = 1 << 30
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_it_comes_up_with_no_failed_unit(
+    machine: Machine, stage: Stage, transcript: Transcript
+) -> None:
+    said = stage.say("systemctl is-system-running --wait || true", SETTLED_S).strip()
+    failed = stage.say("systemctl --failed --no-legend --plain")
+    assert (said, failed) == ("running", "")
+    transcript.fact("system running", f"{machine.seconds():.0f} s")
+    transcript.boot(machine)
+
+
+def test_the_firmware_runs_on_real_parts_and_is_the_shipped_one(stage: Stage) -> None:
+    said = stage.say("systemctl show railtix-pos -p ActiveState -p SubState -p User -p NRestarts")
+    assert "ActiveState=active" in said
+    assert "User=railtix" in said
+    assert stage.run("test -e /etc/railtix/image").code == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/usr", "/boot", "/opt/railtix", "/root"])
+def test_nobody_writes_to_the_root(stage: Stage, path: str) -> None:
+    ran = stage.run(f"touch {path}/written-by-a-test")
+    assert ran.code
+    assert "Read-only file system" in ran.said
+
+
+def test_the_slot_that_runs_is_mounted_read_only(stage: Stage) -> None:
+    assert "ro" in stage.say("findmnt -no OPTIONS /").strip().split(",")
+
+
+def test_data_grew_to_the_end_of_the_card(stage: Stage) -> None:
+    said = stage.say("findmnt -bno FSTYPE,SIZE,OPTIONS /data").split()
+    assert said[0] == "ext4"
+    assert int(said[1]) > 4 * GIB
+    assert {"rw", "noatime"} <= set(said[2].split(","))
+
+
+def test_the_log_is_kept_on_data(stage: Stage) -> None:
+    stage.say("journalctl --flush --sync")
+    assert stage.say("findmnt -no SOURCE -T /var/log/journal").startswith("/dev/")
+    assert stage.say("find /var/log/journal -name '*.journal' | head -1").strip()
+
+
+def test_nobody_can_log_in(stage: Stage) -> None:
+    hashes = [line.split(":")[1] for line in stage.say("cat /etc/shadow").splitlines()]
+    assert hashes
+    assert all(each[:1] in {"*", "!"} for each in hashes)
+    assert stage.run("command -v sshd").code
+    assert not stage.say("systemctl list-units --no-legend --plain '*getty*'").strip()
+
+
+def test_the_hardware_watchdog_is_fed_by_systemd(stage: Stage) -> None:
+    said = stage.say("systemctl show -p WatchdogDevice -p RuntimeWatchdogUSec")
+    assert "WatchdogDevice=/dev/watchdog" in said
+    assert "RuntimeWatchdogUSec=infinity" not in said
+    assert "RuntimeWatchdogUSec=0" not in said
+
+
+def test_nothing_listens_but_on_loopback(stage: Stage) -> None:
+    said = stage.say("ss -Hlntu").splitlines()
+    outside = [line for line in said if not line.split()[4].startswith(("127.", "[::1]"))]
+    # DHCP's client has a raw socket of its own kind; no port of the appliance is open.
+    assert [line for line in outside if line.split()[0] == "tcp"] == []
+
+
+def test_from_outside_every_port_is_closed(machine: Machine) -> None:
+    """All 65,535 TCP ports, and those of UDP where something would usually listen."""
+    with Neighbour(machine.lan_host, machine.lan_guest) as neighbour:
+        assert neighbour.ping(60.0), "or silence would say nothing"
+        answers = neighbour.knock(
+            range(1, 65_536), [53, 67, 68, 69, 111, 123, 137, 161, 5353, 8883]
+        )
+    assert answers.open_tcp == set()
+    assert answers.refused_tcp == set(), "not even a refusal: the packet is dropped"
+    assert answers.answered_udp == set()
+    assert answers.unreachable == 0
+
+
+def test_no_password_and_no_key_of_a_host_is_in_the_image(stage: Stage) -> None:
+    found = stage.say("find / -xdev \\( -name 'ssh_host_*' -o -name 'id_*' -path '*/.ssh/*' \\)")
+    assert found.strip() == ""
