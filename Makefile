@@ -11,7 +11,7 @@ ARGS ?=
 # Debian packages: what the programs run on, and what the tests and pictures need besides.
 DEMO_PACKAGES := mosquitto libzbar0
 TEST_PACKAGES := $(DEMO_PACKAGES) postgresql chromium strace openssl systemd \
-  fdisk cryptsetup-bin nftables \
+  fdisk cryptsetup-bin nftables iproute2 \
   ghostscript fonts-dejavu-core
 
 # The rooms that decide: tested with every branch covered.
