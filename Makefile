@@ -105,6 +105,10 @@ image-test: $(VENV)/.dev ## Boot the image in QEMU: enrol by camera, sell, updat
 image-power-cuts: $(VENV)/.dev ## Cut the emulated appliance's power, for long (ARGS="--moments 20")
 	$(BIN)/python -m image.emulation.power_cuts $(ARGS)
 
+.PHONY: image-reproducible
+image-reproducible: $(VENV)/.dev ## Build the image's commit again, elsewhere, and name each difference
+	$(BIN)/python -m image.papers.again $(ARGS)
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Pin every Python package anew, with hashes and without addresses
 	$(BIN)/pip install --quiet uv
