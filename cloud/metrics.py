@@ -101,6 +101,21 @@ POS_EXPIRED: Final = Counter(
     "Requests that waited for longer than their appliance did, and were dropped.",
     registry=REGISTRY,
 )
+UPDATE_ANNOUNCEMENTS: Final = Counter(
+    "railtix_update_announcements",
+    "Policies issued since their appliance is due another version, or none any more.",
+    registry=REGISTRY,
+)
+UPDATE_PAUSES: Final = Counter(
+    "railtix_update_pauses",
+    "Bundles whose releases were paused since too many appliances came back from them.",
+    registry=REGISTRY,
+)
+UPDATE_FETCHES: Final = Gauge(
+    "railtix_update_fetches_in_progress",
+    "Appliances that fetch a bundle from this process now.",
+    registry=REGISTRY,
+)
 CRL_EXPIRES: Final = Gauge(
     "railtix_crl_expires_seconds",
     "Until the broker refuses every client; not a number where no warden runs.",

@@ -43,6 +43,7 @@ _FIGURES: Final[Mapping[str, str]] = {
     "devices_online": "Appliances that the broker has a connection of; absent: nobody knows.",
     "devices_clock_unset": "Appliances at a stall that have their time from nobody.",
     "devices_hottest_celsius": "The hottest appliance that was heard lately.",
+    "devices_update_failed": "Appliances that refused the version they are to have, or left it.",
 }
 """What each means; its metric is `railtix_` and the name, with `_s` written out."""
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastapi.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from cloud.metrics import UPDATE_FETCHES
 from cloud.settings import UpdatesSettings
 from protocol.ids import DeviceId
 
@@ -37,11 +38,13 @@ class Fetches:
         """The fetch's own name; one by the same appliance from before ends."""
         this = object()
         self._under_way[device_id] = this
+        UPDATE_FETCHES.set(len(self._under_way))
         try:
             yield this
         finally:
             if self._under_way.get(device_id) is this:
                 del self._under_way[device_id]
+                UPDATE_FETCHES.set(len(self._under_way))
 
     def is_newest(self, device_id: DeviceId, fetch: object) -> bool:
         return self._under_way.get(device_id) is fetch

@@ -31,6 +31,7 @@ from cloud.store.policy_post import (
     read_unpublished,
 )
 from cloud.store.pruning import prune_spent_tokens
+from cloud.worker.announcing import Announcing
 from cloud.worker.connection import BrokerAddress, BrokerConnection
 from cloud.worker.mqtt5 import Message
 from cloud.worker.presence import KEEP_EVERY_S, Presence
@@ -57,11 +58,12 @@ class _Waiting(msgspec.Struct, frozen=True):
 
 class Worker:
     """Runs in threads of its own: the broker's, which answers sales, and one each for sign-ins,
-    policies, presence and pruning."""
+    policies, updates, presence and pruning."""
 
     def __init__(self, desk: Desk, broker: BrokerAddress) -> None:
         self._desk = desk
         self._presence = Presence()
+        self._announcing = Announcing(desk)
         self._connection = BrokerConnection(
             broker,
             desk.keys.workers_group,
@@ -81,6 +83,7 @@ class Worker:
     def start(self) -> None:
         """Return at once; the broker may come later."""
         self._policies.start()
+        self._announcing.start()
         self._pruning.start()
         self._watching.start()
         self._connection.start()
@@ -92,6 +95,7 @@ class Worker:
         self._stopping.set()
         self._connection.stop_taking()
         self._sign_ins.shutdown()
+        self._announcing.stop(STOP_TIMEOUT_S)
         self._policies.join(STOP_TIMEOUT_S)
         self._pruning.join(STOP_TIMEOUT_S)
         self._watching.join(STOP_TIMEOUT_S)

@@ -17,6 +17,7 @@ from sqlalchemy import (
     select,
 )
 
+from cloud.operations.fleet.read_devices import UPDATES_FAILED
 from cloud.store.presence import WATCH_COUNTS_FOR, read_watch
 from cloud.store.tables import (
     approvals,
@@ -24,6 +25,7 @@ from cloud.store.tables import (
     card_refunds,
     cash_outs,
     device_presence,
+    device_updates,
     devices,
     letters,
     payments,
@@ -58,6 +60,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     devices_clock_unset: int
     devices_hottest_celsius: int | None
     """None: none of them says."""
+    devices_update_failed: int
 
 
 _STATUS: Final = case(
@@ -119,6 +122,13 @@ def read_figures(connection: Connection, now: datetime) -> Figures:
                 at_a_stall, devices.c.last_seen_at >= now - SILENT_AFTER
             )
         ).scalar(),
+        devices_update_failed=_count(
+            connection,
+            devices.join(device_updates, device_updates.c.device_id == devices.c.device_id),
+            at_a_stall
+            & (device_updates.c.version == devices.c.announced_version)
+            & device_updates.c.state.in_(UPDATES_FAILED),
+        ),
     )
 
 
