@@ -1,7 +1,7 @@
 """A key from the board's serial number: it keeps a lost card from a curious laptop, and no more.
 
-A Pi's serial has 32 bits that vary, and half of them or more may be guessed from its Ethernet
-address (docs/threat-model.md).
+A Pi's serial has 32 bits that vary, and on older boards the Ethernet address tells most of them
+(docs/image.md).
 """
 
 from typing import Final
