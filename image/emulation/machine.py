@@ -1,19 +1,17 @@
 """One emulated machine: the image's own boot loader, kernel and system on QEMU's `virt` board."""
 
-import json
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 from PIL import Image
 
-from image.emulation.console import Console, GuestError, connect
+from image.emulation.console import Console, GuestError
 from image.emulation.stage import Stage
 from image.emulation.tree import Built
 from venue.phone import empty_counter
@@ -21,8 +19,6 @@ from venue.programs import Program
 
 OVERLAY: Final = Path(__file__).with_name("overlay")
 MEMORY_MIB: Final = 1024
-DISK_GIB: Final = 8
-"""Larger than the image: /data has to grow."""
 LABEL: Final = "RAILTIX-TEST"
 BOOT_WITHIN_S: Final = 600.0
 HOST: Final = "10.0.2.2"
@@ -32,27 +28,6 @@ _CREDENTIALS: Final = {
     "systemd.extra-unit.t.service": OVERLAY / "t.service",
     "udev.rules.t": OVERLAY / "t.rules",
 }
-
-
-@dataclass(frozen=True)
-class Disk:
-    """What the machine boots from: QEMU's words for a block device named `disk`."""
-
-    words: tuple[str, ...]
-
-
-def overlay_disk(
-    built: Built, path: Path, *, base: Path | None = None, raw_base: Path | None = None
-) -> Disk:
-    """A new qcow2 file over the image, which stays as it was built; or over another one."""
-    kind, below = ("raw", raw_base or built.image) if base is None else ("qcow2", base)
-    run(*built.program("qemu-img"), "create", "-q", "-f", "qcow2", "-b", str(below), "-F", kind,
-        str(path), f"{DISK_GIB}G")  # fmt: skip
-    return qcow2_disk(path)
-
-
-def qcow2_disk(path: Path) -> Disk:
-    return Disk(("-blockdev", f"qcow2,node-name=disk,file.driver=file,file.filename={path}"))
 
 
 def make_test_disk(built: Built, path: Path) -> None:
@@ -76,12 +51,14 @@ class Machine:
         self,
         built: Built,
         folder: Path,
-        disk: Disk,
+        disk: str,
         *,
         with_stage: bool = True,
         words: Sequence[str] = (),
     ) -> None:
-        """`folder` keeps sockets, logs and the test disk. `with_stage`: the test overlay is there.
+        """`folder` keeps logs and the test disk. `with_stage`: the test overlay is there.
+
+        `disk`: QEMU's words for the block device it boots from, a node named `disk`.
 
         `words` are more of QEMU's own.
         """
@@ -111,7 +88,6 @@ class Machine:
         self._program.start()
         try:
             self.console = Console(self._sockets / "console", self.folder / "console.log")
-            self._monitor = Monitor(self._sockets / "monitor")
             if self._has_stage:
                 self.stage = Stage(self._sockets / "stage")
                 if wait:
@@ -143,25 +119,18 @@ class Machine:
         self._program.wait(timeout_s)
         self._hang_up()
 
-    def save(self, name: str) -> None:
-        """The whole state, memory included, into the disk's own file."""
-        self._monitor.type(f"savevm {name}")
-
-    def load(self, name: str) -> None:
-        self._monitor.type(f"loadvm {name}")
-
     def close(self) -> None:
         self._program.kill()
         self._hang_up()
         shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _hang_up(self) -> None:
-        for name in ("stage", "_monitor", "console"):
+        for name in ("stage", "console"):
             end = self.__dict__.pop(name, None)
             if end is not None:
                 end.close()
 
-    def _words(self, disk: Disk, more: Sequence[str]) -> list[str]:
+    def _words(self, disk: str, more: Sequence[str]) -> list[str]:
         test_disk = self.folder / "overlay.ext4"
         if self._has_stage:
             make_test_disk(self.built, test_disk)
@@ -174,12 +143,11 @@ class Machine:
             *("-L", str(share / "qemu"), "-nodefaults", "-display", "none", "-no-user-config"),
             *("-M", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi,tb-size=512"),
             *("-smp", "2", "-m", str(MEMORY_MIB), "-bios", str(firmware), "-rtc", "base=utc"),
-            *disk.words,
+            *("-blockdev", disk),
             *("-device", "virtio-blk-pci,drive=disk,bootindex=0"),
             *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
             *("-device", "i6300esb", "-action", "watchdog=reset"),
             *_socket("console", port / "console"), *("-serial", "chardev:console"),
-            *_socket("monitor", port / "monitor"), *("-mon", "chardev=monitor,mode=control"),
             # The stage's neighbour: one network of the guest, this machine and whoever scans it.
             *("-netdev", "user,id=user", "-netdev", "hubport,id=hub0,hubid=0,netdev=user"),
             *("-netdev", f"dgram,id=lan,local.type=unix,local.path={self.lan_guest}{far_end}"),
@@ -204,38 +172,6 @@ class Machine:
             *_socket("stage", self._sockets / "stage"),
             *("-device", "virtserialport,chardev=stage,name=railtix.stage"),
         )  # fmt: skip
-
-
-class Monitor:
-    """QEMU's own control line (QMP)."""
-
-    def __init__(self, path: Path) -> None:
-        self._socket = connect(path)
-        self._lines = self._socket.makefile("rb")
-        json.loads(self._lines.readline())
-        self.ask("qmp_capabilities")
-
-    def ask(self, command: str, **arguments: object) -> Any:
-        """Raises GuestError where QEMU refuses."""
-        order = {"execute": command, "arguments": arguments}
-        self._socket.sendall(json.dumps(order).encode() + b"\n")
-        while line := self._lines.readline():
-            answer: dict[str, Any] = json.loads(line)
-            if "error" in answer:
-                raise GuestError(f"{command}: {answer['error']}")
-            if "return" in answer:
-                return answer["return"]
-        raise GuestError(f"{command}: QEMU is gone")
-
-    def type(self, line: str) -> None:
-        """A command of the monitor for people, which says nothing where it worked."""
-        said = self.ask("human-monitor-command", **{"command-line": line})
-        if said.strip():
-            raise GuestError(f"{line}: {said.strip()}")
-
-    def close(self) -> None:
-        self._lines.close()
-        self._socket.close()
 
 
 def run(*words: str) -> str:

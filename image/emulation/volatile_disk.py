@@ -14,9 +14,11 @@ from typing import BinaryIO, Final
 
 import numpy as np
 
-from image.emulation.machine import DISK_GIB, Disk, overlay_disk, run
+from image.emulation.machine import run
 from image.emulation.tree import Built
 
+DISK_GIB: Final = 8
+"""Larger than the image: /data has to grow."""
 SECTOR: Final = 512
 _SUPER: Final = struct.Struct("<QQQI")
 _ENTRY: Final = struct.Struct("<QQQQ")
@@ -65,14 +67,13 @@ class VolatileDisk:
         run("cp", "--sparse=always", str(image), str(self.raw))
         os.truncate(self.raw, DISK_GIB << 30)
 
-    def prepared(self) -> Disk:
-        """For one run: what it writes goes into files of its own."""
-        self._over.unlink(missing_ok=True)
+    def prepared(self) -> str:
+        """For one run, in QEMU's words: what it writes goes into files of its own."""
+        make_overlay(self._over, self.raw)
         self._log.write_bytes(b"")
-        overlay_disk(self._built, self._over, raw_base=self.raw)
         over = f"file.driver=qcow2,file.file.driver=file,file.file.filename={self._over}"
         log = f"log.driver=file,log.filename={self._log},log-sector-size={SECTOR}"
-        return Disk(("-blockdev", f"blklogwrites,node-name=disk,{over},{log}"))
+        return f"blklogwrites,node-name=disk,{over},{log}"
 
     def settle(self, chance: np.random.Generator, *, loses: bool) -> Loss:
         """After the run: what it wrote is brought to the disk, or what a power cut leaves of it."""
@@ -119,3 +120,23 @@ def _put(log: BinaryIO, disk: BinaryIO, write: Write, sectors: int) -> None:
     log.seek(write.at)
     disk.seek(write.sector * SECTOR)
     disk.write(log.read(sectors * SECTOR))
+
+
+def make_overlay(path: Path, base: Path) -> None:
+    """An empty qcow2 file over a raw one, which no run changes (QEMU's docs/interop/qcow2.rst)."""
+    size, cluster = base.stat().st_size, 1 << 16
+    tables = -(-size // (cluster * (cluster // 8)))
+    extension = struct.pack(">II8s", 0xE2792ACA, 3, b"raw") + bytes(8)
+    name = str(base).encode()
+    head = struct.pack(
+        ">4sIQIIQIIQQIIQQQQII",
+        *(b"QFI\xfb", 3, 104 + len(extension), len(name), 16, size, 0, tables),
+        *(3 * cluster, cluster, 1, 0, 0, 0, 0, 0, 4, 104),
+    )
+    with path.open("wb") as file:
+        file.write(head + extension + name)
+        file.seek(cluster)
+        file.write((2 * cluster).to_bytes(8, "big"))
+        file.seek(2 * cluster)
+        file.write(struct.pack(">4H", 1, 1, 1, 1))
+        file.truncate(4 * cluster)
