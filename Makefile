@@ -65,6 +65,12 @@ bench-revocation: $(VENV)/.dev ## How soon a revoked appliance is refused, and i
 bench-scanner: $(VENV)/.dev ## What the scanner reads of a folder of photos (PHOTOS=folder)
 	$(BIN)/python -m bench.scanner --photos "$(PHOTOS)" $(ARGS)
 
+.PHONY: image
+image: $(VENV)/.dev ## Build the appliance's image and its update bundle, as root (PROFILE=debian VERSION=)
+	$(call debian,mmdebstrap)
+	@$(BIN)/python -m image build --profile $(or $(PROFILE),debian) \
+	  $(if $(VERSION),--version $(VERSION)) $(ARGS)
+
 .PHONY: slips
 slips: $(VENV)/.dev ## Draw every kind of slip as the printer prints it (ARGS="--narrow --out /tmp")
 	$(BIN)/python -m bench.slips $(ARGS)
@@ -118,6 +124,10 @@ lock: $(VENV)/.dev ## Pin every Python package anew, with hashes and without add
 	  --group build --group dev --group image -o locks/dev.txt pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) --extra cloud --constraint locks/dev.txt \
 	  -o locks/cloud.txt pyproject.toml
+	$(BIN)/uv pip compile $(filter-out --universal --python-version 3.11,$(LOCK)) \
+	  --python-version 3.13 --python-platform aarch64-manylinux_2_40 \
+	  --override locks/appliance-overrides.in --extra device --extra pi \
+	  --constraint locks/dev.txt -o locks/appliance.txt pyproject.toml
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
   --no-emit-index-url --no-emit-find-links --no-annotate

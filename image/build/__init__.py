@@ -1,0 +1,1 @@
+"""Builds the image: Debian's packages, our firmware, two slots, one file."""
