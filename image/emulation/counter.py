@@ -57,6 +57,7 @@ class Counter:
 
     venue: Venue
     stage: Stage
+    """Exchanged where the machine is another one after a power cut."""
     tell: Tell = field(default=nobody)
 
     def enrol(self, serial: str = "") -> str:

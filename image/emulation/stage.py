@@ -41,11 +41,13 @@ class Stage(Waiting):
         self._answers: dict[int, dict[str, Any]] = {}
         self._number = 0
         self._rest = b""
-        self._is_ready = False
+        self.readies = 0
+        """How often the guest's end was set up: once a boot."""
         super().__init__(path, name="stage")
 
-    def wait_until_ready(self, timeout_s: float) -> None:
-        self.wait_for(lambda: self._is_ready or None, "the stage to be set", timeout_s)
+    def wait_until_ready(self, timeout_s: float, *, after: int = 0) -> None:
+        """Until the stage is set; `after`: once more than so many times."""
+        self.wait_for(lambda: self.readies > after or None, "the stage to be set", timeout_s)
 
     def run(self, command: str, timeout_s: float = RUN_S) -> Ran:
         """A shell command in the guest, as root."""
@@ -108,13 +110,17 @@ class Stage(Waiting):
     def heard(self, some: bytes) -> None:
         *lines, self._rest = (self._rest + some).split(b"\n")
         for line in lines:
-            match json.loads(line):
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue  # the guest was reset in the middle of it
+            match said:
                 case {"lamp": [samples, red, green, blue], "at": at}:
                     self.lamp.glance(Glance(samples, red, green, blue, now(), at))
                 case {"printed": printed}:
                     self.printed.append((now(), base64.b64decode(printed)))
                 case {"ready": True}:
-                    self._is_ready = True
+                    self.readies += 1
                 case {"answer": number, **answer}:
                     self._answers[number] = answer
                 case other:

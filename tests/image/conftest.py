@@ -11,7 +11,8 @@ from typing import Final
 import pytest
 
 from image.emulation.counter import Counter, office
-from image.emulation.machine import Machine, overlay_disk
+from image.emulation.cutting import Bench
+from image.emulation.machine import Machine
 from image.emulation.stage import Stage
 from image.emulation.transcript import Transcript
 from image.emulation.tree import Built, find_built
@@ -44,26 +45,38 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venue]:
 
 
 @pytest.fixture(scope="session")
-def machine(
+def bench(
     built: Built, transcript: Transcript, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Machine]:
-    """The very image, over a file that takes all that is written."""
-    folder = tmp_path_factory.mktemp("machine")
-    disk = overlay_disk(built, folder / "disk.qcow2")
-    with Machine(built, folder, disk) as machine:
+) -> Iterator[Bench]:
+    """The very image on a disk of its own, and the machine on it, switched on."""
+    bench = Bench(built, tmp_path_factory.mktemp("bench"), tell_nobody)
+    try:
+        bench.power_on()
         transcript.sizes(built)
-        yield machine
+        yield bench
+    finally:
+        bench.close()
+
+
+@pytest.fixture
+def machine(bench: Bench) -> Machine:
+    return bench.machine
+
+
+@pytest.fixture
+def stage(bench: Bench) -> Stage:
+    """Of the machine as it runs now: a power cut gives it a new one."""
+    return bench.machine.stage
 
 
 @pytest.fixture(scope="session")
-def stage(machine: Machine) -> Stage:
-    return machine.stage
-
-
-@pytest.fixture(scope="session")
-def enrolled(venue: Venue, stage: Stage, transcript: Transcript) -> Counter:
+def enrolled(venue: Venue, bench: Bench, transcript: Transcript) -> Counter:
     """The same appliance once it has a name and staff."""
-    counter = Counter(venue, stage, transcript.tell)
+    counter = Counter(venue, bench.machine.stage, transcript.tell)
     counter.enrol()
     counter.sign_in(venue.badge)
     return counter
+
+
+def tell_nobody(_line: str) -> None:
+    """A test's rows are its assertions."""
