@@ -35,9 +35,24 @@ def cut_installs(bench: Bench, bundle_url: str, moments: int) -> list[Row]:
     whole_s = now() - began
     bench.tell(f"an installation that nobody cuts takes {whole_s:.1f} s, from slot {before}")
     bench.switch_off()
-    whole = {root_in(bench.disk.raw, slot) for slot in ("A", "B")}
+    whole = roots_of(bench)
+    bench.power_on()
+    rows = cut_installs_of(bench, path, moments, whole_s, whole)
+    bench.close()
+    return rows
+
+
+def roots_of(bench: Bench) -> set[Root]:
+    """What lies in both slots of a disk that is switched off."""
+    return {root_in(bench.disk.raw, slot) for slot in ("A", "B")}
+
+
+def cut_installs_of(
+    bench: Bench, path: str, moments: int, whole_s: float, whole: set[Root]
+) -> list[Row]:
+    """The same where a machine runs; one runs afterwards."""
     rows: list[Row] = []
-    stage = bench.power_on()
+    stage = bench.machine.stage
     for number in range(moments):
         slot = running(stage)
         # To just after its end.
@@ -57,7 +72,6 @@ def cut_installs(bench: Bench, bundle_url: str, moments: int) -> list[Row]:
         bench.tell(row.spell(number + 1))
         if row.faults:
             break  # what is broken is looked at, not built on
-    bench.close()
     return rows
 
 
