@@ -131,7 +131,9 @@ def _faults(
     """docs/rules.md: what each light promises."""
     stands = sum(not sale.is_reversed for sale in sales)
     faults: list[str] = []
-    lost = [number for number, head in cut.journal.heads.items() if journal.heads[number] != head]
+    lost = [
+        number for number, head in cut.journal.heads.items() if journal.heads.get(number) != head
+    ]
     if lost:
         faults.append(f"the journal lost {len(lost)} entries")
     if asked and stands != int(keeps):

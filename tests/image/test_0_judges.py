@@ -1,0 +1,131 @@
+"""The judges themselves: a fault that is planted is found."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from image.emulation.counter import Posting
+from image.emulation.cut_sales import Cut, Journal, _faults
+from image.emulation.lamp import Glance, Hue, Lamp
+from image.emulation.tree import Built
+from image.emulation.volatile_disk import DISK_GIB, SECTOR, Loss, VolatileDisk
+
+HEADS = {1: "aa", 2: "bb"}
+SALE = Posting("k", 500, is_reversed=False)
+BACK = Posting("k", 500, is_reversed=True)
+
+
+def cut(*, was_green: bool) -> Cut:
+    return Cut(1.0, Loss(0, 0, 0, torn=False), was_green, 0, Journal(HEADS, is_settled=True))
+
+
+@pytest.mark.parametrize(
+    ("was_green", "asked", "keeps", "sales", "says"),
+    [
+        (True, False, True, [], "green, and 0 deducts stand"),
+        (True, False, True, [SALE, SALE], "green, and 2 deducts stand"),
+        (True, False, True, [BACK], "green, and 0 deducts stand"),
+        (False, False, True, [SALE], "nobody was asked, and a deduct stands"),
+        (False, True, False, [SALE], "staff took it back, and 1 deducts stand"),
+        (False, True, True, [], "staff kept it, and 0 deducts stand"),
+    ],
+)
+def test_a_sale_that_breaks_a_lights_promise_is_found(
+    *, was_green: bool, asked: bool, keeps: bool, sales: list[Posting], says: str
+) -> None:
+    journal = Journal({**HEADS, 3: "cc"}, is_settled=True)
+    found = _faults(cut(was_green=was_green), sales, journal, asked=asked, keeps=keeps)
+    assert [says in each for each in found] == [True]
+
+
+@pytest.mark.parametrize(
+    ("was_green", "asked", "keeps", "sales"),
+    [
+        (True, False, True, [SALE]),
+        (False, False, True, [BACK]),
+        (False, False, True, []),
+        (True, True, True, [SALE]),
+        (True, True, False, [BACK]),
+    ],
+)
+def test_a_sale_that_keeps_them_is_not(
+    *, was_green: bool, asked: bool, keeps: bool, sales: list[Posting]
+) -> None:
+    journal = Journal(HEADS, is_settled=True)
+    assert _faults(cut(was_green=was_green), sales, journal, asked=asked, keeps=keeps) == []
+
+
+@pytest.mark.parametrize("kept", [{1: "aa"}, {1: "aa", 2: "xx"}, {}])
+def test_a_journal_that_lost_or_changed_an_entry_is_found(kept: dict[int, str]) -> None:
+    found = _faults(
+        cut(was_green=False), [], Journal(kept, is_settled=True), asked=False, keeps=True
+    )
+    assert found[0].startswith("the journal lost")
+
+
+def logged(path: Path, *writes: tuple[int, bytes]) -> None:
+    """A log as blklogwrites writes it: a flush where there are no bytes."""
+    with path.open("wb") as log:
+        log.write(struct.pack("<QQQI", 0x6A736677736872, 1, len(writes), SECTOR).ljust(SECTOR))
+        for sector, content in writes:
+            flags = 0 if content else 1
+            sectors = len(content) // SECTOR
+            log.write(struct.pack("<QQQQ", sector, sectors, flags, 0).ljust(SECTOR, b"\0"))
+            log.write(content)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> VolatileDisk:
+    image = tmp_path / "small.img"
+    image.write_bytes(bytes(SECTOR))
+    return VolatileDisk(Built(image, image, tmp_path, tmp_path), tmp_path / "disk")
+
+
+def test_what_was_flushed_stays_and_what_was_not_may_go_whole_or_in_part(
+    disk: VolatileDisk,
+) -> None:
+    outcomes: set[tuple[bool, bool]] = set()
+    for seed in range(40):
+        disk.make()
+        whole = b"1" * 8 * SECTOR
+        logged(disk._log, (0, whole), (0, b""), (8, b"2" * 8 * SECTOR), (16, b"3" * SECTOR))
+        disk.settle(np.random.default_rng(seed), loses=True)
+        with disk.raw.open("rb") as file:
+            assert file.read(8 * SECTOR) == whole
+            after = file.read(8 * SECTOR)
+            outcomes.add((after.count(b"2") == 8 * SECTOR, 0 < after.count(b"2") < 8 * SECTOR))
+    assert outcomes == {(True, False), (False, True)}, "kept whole, or torn"
+
+
+def test_a_kind_cut_keeps_what_was_handed_over(disk: VolatileDisk) -> None:
+    disk.make()
+    logged(disk._log, (4, b"4" * SECTOR))
+    assert disk.settle(np.random.default_rng(1), loses=False) == Loss(1, 1, 1, torn=False)
+    with disk.raw.open("rb") as file:
+        file.seek(4 * SECTOR)
+        assert file.read(SECTOR) == b"4" * SECTOR
+    assert disk.raw.stat().st_size == DISK_GIB << 30
+
+
+def shown(*colours: tuple[int, int, int]) -> Lamp:
+    lamp = Lamp()
+    for at, (red, green, blue) in enumerate(colours, 1):
+        lamp.glance(Glance(20, red, green, blue, float(at), float(at)))
+    return lamp
+
+
+def test_only_full_green_alone_is_an_approval() -> None:
+    assert shown(*[(0, 20, 0)] * 3).approved_at(0.0) == 1.0
+    assert shown(*[(0, 19, 0)] * 9).approved_at(0.0) is None
+    assert shown(*[(0, 20, 20)] * 9).approved_at(0.0) is None
+    assert shown(*[(1, 20, 0)] * 9).approved_at(0.0) is None
+    assert shown((0, 20, 0), (0, 0, 0), (0, 20, 0)).approved_at(0.0) is None
+
+
+def test_a_dim_colour_is_told_by_the_leads_that_are_ever_lit() -> None:
+    assert shown(*[(0, 0, 0)] * 6, (1, 0, 1), (0, 0, 0)).hue() is Hue.VIOLET
+    assert shown(*[(2, 1, 3)] * 8).hue() is Hue.WHITE
+    assert shown(*[(0, 0, 0)] * 8).hue() is Hue.DARK
+    assert shown((5, 5, 5)).hue() is None
