@@ -15,6 +15,7 @@ from provisioning.cli import (
     sign_in,
     staff,
     stall,
+    update,
 )
 
 app = typer.Typer(
@@ -29,8 +30,8 @@ app = typer.Typer(
     config --server broker`, then `ca issue device ID` for each appliance.
 
     Whoever runs an event: `sign-in --url https://...` once a shift, then `event`, `stall`,
-    `product`, `policy`, `device`, `staff`. A program sets RAILTIX_OPS_URL and RAILTIX_OPS_TOKEN
-    instead.""",
+    `product`, `policy`, `device`, `staff`, `update`. A program sets RAILTIX_OPS_URL and
+    RAILTIX_OPS_TOKEN instead.""",
 )
 app.callback()(settings.before_every_command)
 app.command("sign-in")(sign_in.sign_in)
@@ -46,3 +47,4 @@ app.add_typer(product.app, name="product")
 app.add_typer(device.app, name="device")
 app.add_typer(staff.app, name="staff")
 app.add_typer(policy.app, name="policy")
+app.add_typer(update.app, name="update")

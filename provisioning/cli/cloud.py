@@ -22,6 +22,7 @@ DEFAULT_URL: Final = ""
 """Unless it is named: where one is signed in, what the settings say, or this machine."""
 LOCAL_URL: Final = "http://localhost:8000"
 TIMEOUT_S: Final = 20.0
+OCTETS: Final = "application/octet-stream"
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-]+)+(?:\?[!-~]*)?")
 
 Url = Annotated[
@@ -83,6 +84,13 @@ class Cloud:
     def put(self, path: str, body: Document) -> Any:
         return self._ask("PUT", path, body).json()
 
+    def put_part(self, path: str, part: bytes) -> Any:
+        """Raw octets; the answer."""
+        answer = self._send("PUT", path, None, {"Content-Type": OCTETS}, content=part)
+        if not answer.is_success:
+            self._refuse(answer)
+        return answer.json()
+
     def send_if(self, method: str, path: str, body: Document, condition: dict[str, str]) -> Any:
         """The answer, or `Changed` where the condition is not met."""
         answer = self._send(method, path, body, condition)
@@ -99,12 +107,18 @@ class Cloud:
         return answer
 
     def _send(
-        self, method: str, path: str, body: Document | None, headers: dict[str, str]
+        self,
+        method: str,
+        path: str,
+        body: Document | None,
+        headers: dict[str, str],
+        *,
+        content: bytes | None = None,
     ) -> httpx.Response:
         if _PATH.fullmatch(path) is None:
             # A name with a slash or dots in it would ask for something else.
             refuse("a name is made of a-z, 0-9 and inner hyphens")
-        return send(self._http, method, f"/v1/ops{path}", body, headers)
+        return send(self._http, method, f"/v1/ops{path}", body, headers, content=content)
 
     def _refuse(self, answer: httpx.Response) -> NoReturn:
         session = self.access.session
@@ -134,10 +148,12 @@ def send(
     path: str,
     body: Document | None,
     headers: dict[str, str] | None = None,
+    *,
+    content: bytes | None = None,
 ) -> httpx.Response:
-    """Whatever the cloud answers; none ends the command."""
+    """Whatever the cloud answers; none ends the command. `content`: instead of a JSON body."""
     try:
-        return http.request(method, path, json=body, headers=headers)
+        return http.request(method, path, json=body, content=content, headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL) as fault:
         hint = "is it running?"
         if "CERTIFICATE_VERIFY_FAILED" in str(fault):

@@ -13,8 +13,8 @@ app = typer.Typer(
     no_args_is_help=True,
     help="""Appliances: `claim` shows a code that a new one enrols by; `list`, `show` and `watch`
     them; `move` one; `replace` it by another, `decommission` it at the end, `revoke` it when it is
-    lost or stolen; `release` it when it was quarantined without harm. `add` enters one whose
-    certificate was made by hand.""",
+    lost or stolen; `release` it when it was quarantined without harm; `channel` says whose updates
+    it gets. `add` enters one whose certificate was made by hand.""",
 )
 
 app.command("claim")(claim.claim)
@@ -94,6 +94,25 @@ def move(
     if force:
         body["force_reason"] = reason
     _show(Cloud(url, token_file).post(f"/devices/{device_id}/move", body), as_json=as_json)
+
+
+@app.command("channel")
+def channel(
+    device_id: DeviceId,
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="`stable` or `beta`.")],
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whose releases an appliance is to have: `device channel bar-1 beta`.
+
+    Back to `stable` takes nothing away: it keeps what it runs until stable has something newer.
+    """
+    answer = Cloud(url, token_file).post(f"/devices/{device_id}/channel", {"channel": channel})
+    if as_json:
+        show_json(answer)
+        return
+    out.print(f"{answer['device_id']}: hears the releases of {answer['channel']}")
 
 
 def _show(device: Any, *, as_json: bool) -> None:

@@ -132,7 +132,17 @@ def summary(devices: Sequence[Device]) -> str:
 def line_of(device: Device, now: datetime) -> str:
     """One appliance on one line, for where there is no terminal."""
     parts = [device["device_id"], _state(device, now).said]
-    for column in (_SALE, _QUEUE, _CLOCK, _CERTIFICATE, _POLICY, _PRINTER, _WARMTH, _FIRMWARE):
+    for column in (
+        _SALE,
+        _QUEUE,
+        _CLOCK,
+        _CERTIFICATE,
+        _POLICY,
+        _PRINTER,
+        _WARMTH,
+        _FIRMWARE,
+        _UPDATE,
+    ):
         said = column.cell(device, now)
         if said.said != "-":
             parts.append(f"{column.name.lower()} {said.text.plain}")
@@ -214,6 +224,17 @@ def _clock(device: Device, _now: datetime) -> Cell:
     return Cell(_CLOCKS.get(clock, clock), _has(device, "clock"))
 
 
+def _update(device: Device, _now: datetime) -> Cell:
+    """What an older cloud does not say is not shown."""
+    update: Device | None = device.get("update")
+    if update is None:
+        return Cell("-")
+    state = str(update["state"]).replace("_", " ")
+    is_under_way = state in {"fetching", "installing"}
+    said = f"{state} {update['percent']}%" if is_under_way else state
+    return Cell(said, _has(device, "update"))
+
+
 def money_of(cents: int, currency: str | None) -> str:
     return str(Money(cents, currency)) if currency else f"{cents // 100}.{cents % 100:02}"
 
@@ -232,6 +253,7 @@ _GRAVITY: Final = {
             "policy",
             "printer",
             "hot",
+            "update",
         )
     )
 }
@@ -242,6 +264,7 @@ _CERTIFICATE: Final = Column("Cert", 4, _certificate)
 _POLICY: Final = Column("Policy", 6, _policy)
 _PRINTER: Final = Column("Paper", 6, _printer)
 _WARMTH: Final = Column("°C", 3, _warmth)
+_UPDATE: Final = Column("Update", 15, _update)
 _FIRMWARE: Final = Column("Firmware", 9, lambda device, _: Cell(device["firmware"] or "-"))
 _COLUMNS: Final[Sequence[tuple[int, Column]]] = (
     (0, Column("State", 9, _state)),
@@ -258,4 +281,6 @@ _COLUMNS: Final[Sequence[tuple[int, Column]]] = (
     (108, Column("Heard", 5, lambda device, now: Cell(age(device["last_seen_at"], now)))),
     (108, _FIRMWARE),
     (124, Column("Event", 14, lambda device, _: Cell(device["event_id"] or "-"))),
+    (160, Column("Image", 18, lambda device, _: Cell(device.get("image") or "-"))),
+    (160, _UPDATE),
 )

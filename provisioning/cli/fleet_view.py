@@ -160,6 +160,7 @@ _WORDS: Final = {
     "policy": "it has not acknowledged its newest policy",
     "printer": "its printer needs somebody",
     "hot": "it is too hot: it slows down",
+    "update": "it refused the version it is to have, or went back from it (docs/updates.md)",
 }
 _CLOCKS: Final = {"cloud": "the cloud's", "network": "the network's (NTP)", "unset": "nobody's"}
 _CAUSES: Final = {
@@ -203,6 +204,7 @@ def _lines(device: Device, now: datetime) -> list[tuple[str, str]]:
         lines.append(("last sale", f"{minute(sale)} UTC, {age(sale, now)} ago"))
     lines.append(("queue", _queue(device)))
     lines.append(("firmware", device["firmware"]))
+    lines += _image(device)
     if device["uptime_s"] is not None:
         lines.append(("running for", duration(device["uptime_s"])))
     lines.append(("printer", device["printer"]))
@@ -211,6 +213,32 @@ def _lines(device: Device, now: datetime) -> list[tuple[str, str]]:
     if device["temperature_c"] is not None:
         lines.append(("temperature", f"{device['temperature_c']} °C"))
     return lines
+
+
+def _image(device: Device) -> list[tuple[str, str]]:
+    """Of the system it runs, where that is one of ours; an older cloud says nothing of it."""
+    if not device.get("image"):
+        return []
+    slot = f", slot {device['slot']}" if device["slot"] else ", from no slot"
+    lines = [("image", f"{device['image']}{slot}, channel {device['channel']}")]
+    update: Device | None = device["update"]
+    if update is not None:
+        why = f": {update['why']}" if update["why"] else ""
+        since = minute(update["since"])
+        lines.append(
+            ("update", f"{update['version']}: {progress_of(update)} since {since} UTC{why}")
+        )
+    told = device["announced_version"]
+    if told not in {None, device["image"]} and (update is None or told != update["version"]):
+        lines.append(("is to have", str(told)))
+    return lines
+
+
+def progress_of(update: Device) -> str:
+    """`fetching 40 %`, `rolled back`."""
+    said = str(update["state"]).replace("_", " ")
+    is_under_way = said in {"fetching", "installing"}
+    return f"{said} {update['percent']} %" if is_under_way else said
 
 
 def _queue(device: Device) -> str:
