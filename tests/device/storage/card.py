@@ -25,7 +25,9 @@ class FileSystem:
     files: list[str] = field(default_factory=list[str])
     """What the appliance kept there."""
     damage: int = 0
-    """e2fsck's first exit code."""
+    """e2fsck's exit code when it preens."""
+    mended: int = 1
+    """And when it mends."""
 
 
 @dataclass
@@ -48,6 +50,8 @@ class Card:
     serial: str = "10000000deadbeef"
     has_tpm: bool = True
     unreadable_times: int = 0
+    inside_is_readable: bool = True
+    label: str = "dos"
     cut_at: int | None = None
     steps: int = 0
     formats: int = 0
@@ -69,6 +73,10 @@ class Card:
         self.opened.unlink(missing_ok=True)
         for left in (self.folder / "run").iterdir():
             left.unlink()
+        return self.try_again(wanted)
+
+    def try_again(self, wanted: Encryption | Refused = "none") -> Ready | Refused:
+        """The unit once more, with the machine on all the while."""
         machine = Machine(
             tools=Tools(self),
             serial=lambda: self.serial,
@@ -159,7 +167,7 @@ class Card:
             {"node": f"card{number}", "start": start, "size": size, "type": kind}
             for number, (start, size, kind) in enumerate(zip(starts, sizes, kinds, strict=True), 1)
         ]
-        return json.dumps({"partitiontable": {"label": "dos", "partitions": entries}})
+        return json.dumps({"partitiontable": {"label": self.label, "partitions": entries}})
 
     def _format(self, node: Path, made: "FileSystem | Container") -> None:
         """Half of it is nothing that anybody knows."""
@@ -176,6 +184,8 @@ class Card:
             self.content = made
 
     def _probe(self, node: Path) -> Done:
+        if node == self.opened and not self.inside_is_readable:
+            return Done(4, "", "Input/output error")
         if self.unreadable_times:
             self.unreadable_times -= 1
             return Done(4, "", "Input/output error")
@@ -193,7 +203,8 @@ class Card:
     def _check(self, *, mend: bool) -> Done:
         found = self._file_system()
         if mend:
-            code, found.damage = (1 if found.damage == 4 else found.damage), 0
+            code = found.mended
+            found.damage = 0
             return Done(code, "mended", "")
         return Done(found.damage, "UNEXPECTED INCONSISTENCY" if found.damage == 4 else "", "")
 

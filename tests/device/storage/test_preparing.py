@@ -204,6 +204,44 @@ def test_damage_is_mended_and_said(card: Card, damage: int, words: str) -> None:
     assert any(words in line for line in card.said)
 
 
+@pytest.mark.parametrize(
+    ("preened", "mended", "why"),
+    [(8, 0, Why.FAILED), (4, 4, Why.DAMAGED), (4, 8, Why.FAILED)],
+)
+def test_what_no_mending_makes_sound_is_not_mounted(
+    card: Card, preened: int, mended: int, why: Why
+) -> None:
+    card.start()
+    card.content = FileSystem(FILE_SYSTEM, ["an offline sale"], preened, mended)
+    outcome = card.start()
+    assert isinstance(outcome, Refused)
+    assert outcome.why == why
+    assert card.kept() == ["an offline sale"]
+
+
+def test_an_inside_that_cannot_be_read_is_not_filled_again(card: Card) -> None:
+    card.start("serial")
+    formats = card.formats
+    card.inside_is_readable = False
+    outcome = card.start("serial")
+    assert isinstance(outcome, Refused)
+    assert outcome.why == Why.UNREADABLE
+    assert card.formats == formats
+
+
+def test_a_second_try_in_one_start_goes_on_with_what_is_open(card: Card) -> None:
+    card.start("serial")
+    assert isinstance(card.try_again("serial"), Ready)
+
+
+def test_a_table_without_our_four_partitions_is_left_alone(card: Card) -> None:
+    card.label = "gpt"
+    outcome = card.start()
+    assert isinstance(outcome, Refused)
+    assert outcome.why == Why.FOREIGN
+    assert card.formats == 0
+
+
 def test_a_table_that_is_not_the_images_is_left_alone(card: Card) -> None:
     card.kind = 0x05
     outcome = card.start()
