@@ -26,7 +26,7 @@ HOST: Final = "10.0.2.2"
 
 _CREDENTIALS: Final = {
     "systemd.extra-unit.t.service": OVERLAY / "t.service",
-    "udev.rules.t": OVERLAY / "t.rules",
+    "systemd.unit-dropin.-.mount": OVERLAY / "root.conf",
 }
 
 
