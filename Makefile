@@ -15,7 +15,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) postgresql chromium strace openssl systemd \
   ghostscript fonts-dejavu-core
 
 # The rooms that decide: tested with every branch covered.
-PURE := protocol device/till device/enrolling cloud/ledger cloud/tickets
+PURE := protocol device/till device/enrolling device/updating cloud/ledger cloud/tickets
 PURE_TESTS := $(addprefix tests/,$(PURE))
 
 .PHONY: help

@@ -53,6 +53,7 @@ from protocol.messages import (
 from protocol.policy import Policy, PolicyRefusal, find, open_policy
 from protocol.sealing import seal_pin
 from protocol.signing import KeyFinder, Profile, SignatureRefusal, fingerprint, sign, verify
+from protocol.updates import System
 
 SIGNED_MAX: Final = 256
 
@@ -69,6 +70,8 @@ class Circumstances:
     printer: str
     wellbeing: Wellbeing | None = None
     """For a heartbeat; None: it says nothing of it, as older firmware does."""
+    system: System | None = None
+    """For a heartbeat; None: it runs no image of ours."""
 
 
 @dataclass(frozen=True)
@@ -318,7 +321,7 @@ class Notary:
                     session_id=content.session_id,
                     printer=at.printer,
                 )
-                return _with_wellbeing(beat, at.wellbeing)
+                return _with_system(_with_wellbeing(beat, at.wellbeing), at.system)
             case _:
                 assert_never(content)
 
@@ -334,6 +337,10 @@ def _with_wellbeing(beat: Heartbeat, wellbeing: Wellbeing | None) -> Heartbeat:
         queue_in_cents=wellbeing.queue_in_cents,
         uptime_s=wellbeing.uptime_s,
     )
+
+
+def _with_system(beat: Heartbeat, system: System | None) -> Heartbeat:
+    return beat if system is None else replace(beat, system=system)
 
 
 def _lines(sale: SaleOpened) -> tuple[SaleLine, ...]:

@@ -80,6 +80,12 @@ LIGHTS: Final = (
         "nobody yet: the slip says what to do",
         "violet that is no wink",
     ),
+    Row(
+        (Light.UPDATING,),
+        "updating: it starts again by itself",
+        "white, three short blinks, then a pause",
+        "two low beeps",
+    ),
     Row((Light.DARK,), "dark: no answer yet", "after a power cut"),
 )
 

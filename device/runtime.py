@@ -12,6 +12,7 @@ from time import monotonic, time_ns  # noqa: TID251 -- the runtime is the edge t
 from typing import IO, Final, Protocol, assert_never
 from zoneinfo import ZoneInfo
 
+import msgspec
 import structlog
 import uuid_utils
 
@@ -53,6 +54,8 @@ from device.till.events import (
     RequestSigned,
     SettledRecalled,
     Tick,
+    UpdateBegan,
+    UpdateEnded,
 )
 from device.till.machine import step
 from device.till.outbox import sign_anew
@@ -60,20 +63,29 @@ from device.till.receipt import Slip
 from device.till.resting import resting_light
 from device.till.signals import Light, Sound
 from device.till.states import (
+    Asking,
+    Inquiring,
     KeyingAmount,
     KeyingProducts,
     NobodySignedIn,
     Ready,
+    Refunding,
+    Scanning,
+    SigningIn,
+    Starting,
     Till,
     WaitingForPolicy,
     awaited_hashes,
     deadline_of,
+    is_unfinished,
 )
 from device.till.trusted_time import believed
 from device.timing import SaleTiming
+from device.updating.facts import AtTheTill, Use
 from protocol.ids import CorrelationId, IdempotencyKey
 from protocol.messages import Declined, HeartbeatAnswered, Reason, Reply
 from protocol.policy import Policy, PolicyRefusal
+from protocol.updates import System, Update
 
 LOCK_FILE: Final = "railtix-pos.lock"
 BEAT_S: Final = 2.0
@@ -173,6 +185,31 @@ class Papers(Protocol):
         ...
 
 
+class Updater(Protocol):
+    """New versions of all this: fetched and installed while nobody needs the till."""
+
+    def look(self, till: AtTheTill) -> bool:
+        """Whether nothing may begin now."""
+        ...
+
+    def heard(self) -> None: ...
+
+    def hold(self, *, is_waiting: bool) -> None: ...
+
+    def system(self) -> System | None: ...
+
+
+class Lock(Protocol):
+    """What keeps an installation out of a sale, and a sale out of an installation."""
+
+    @property
+    def is_held(self) -> bool: ...
+
+    def take(self) -> bool: ...
+
+    def let_go(self) -> None: ...
+
+
 class Runtime:
     """Owns the till's state and the journal; nothing else touches either."""
 
@@ -193,6 +230,8 @@ class Runtime:
         thermometer: Thermometer | None = None,
         welcome: Welcome | None = None,
         papers: Papers | None = None,
+        updates: Updater | None = None,
+        lock: Lock | None = None,
     ) -> None:
         """`kept`: where the cloud's checkpoints go; `health`: where the program says how it is;
         None: nowhere. `thermometer`: the machine's own, if left out."""
@@ -217,6 +256,10 @@ class Runtime:
         self._kept = kept
         self._welcome = welcome
         self._papers = papers
+        self._updates = updates
+        self._lock = lock
+        self._touched_at = clock()
+        """The last key or code."""
         self.is_over = False
         """It stopped because its certificate has run out."""
         self._health = health
@@ -260,14 +303,17 @@ class Runtime:
                 _log.info("transition", on=type(event).__name__, before=before, after=after)
         awaited = awaited_hashes(self.till)
         self._sent = {each: self._sent[each] for each in self._sent if each in awaited}
+        self._mind_lock()
 
     def _next(self) -> Happening | None:
         """What happened next, or None when a deadline or BEAT_S has come."""
         if self._is_due():
             # Before whatever waits: a flood of codes must not keep a time-out from coming.
             return None
-        if self._inbox.empty() and resting_light(self.till) is not None:
-            self._rest()
+        if self._inbox.empty():
+            self._mind_updates()
+            if resting_light(self.till) is not None:
+                self._rest()
         deadline = deadline_of(self.till)
         wait_s = BEAT_S
         if deadline is not None:
@@ -288,11 +334,75 @@ class Runtime:
         self._thermometer.feel(self._clock())
         if self._health is not None:
             self._health.tell(self.till, self._refusal[1], self._clock(), self._wall_ms())
+        if self.till.updating is not None:
+            # The disk is busy, and nothing of this is urgent.
+            return
         try:
             self._journal.rest(self._trusted_ms())
         except JournalFault as fault:
             _log.error("journal_fault", fault=str(fault))
             self.take(JournalFailed(()))
+
+    def _mind_updates(self) -> None:
+        """Whether the appliance is being updated, or is to be; never in the middle of anything."""
+        if (
+            self._updates is None
+            or is_unfinished(self.till)
+            or isinstance(self.till.phase, Starting)
+        ):
+            return
+        is_updating = self._updates.look(self._at_the_till()) or not self._is_lock_free()
+        if is_updating != (self.till.updating is not None):
+            self.take(UpdateBegan() if is_updating else UpdateEnded())
+
+    def _at_the_till(self) -> AtTheTill:
+        till, now_s = self.till, self._clock()
+        announced = msgspec.UNSET if till.terms is None else till.terms.policy.update
+        return AtTheTill(
+            now_s=now_s,
+            use=Use(
+                is_at_rest=isinstance(till.phase, Ready | NobodySignedIn | WaitingForPolicy),
+                is_signed_in=isinstance(till.phase, Ready),
+                untouched_s=now_s - self._touched_at,
+            ),
+            announced=announced if isinstance(announced, Update) else None,
+            link_is_up=till.link.is_up,
+            is_journal_open=self._journal.is_open,
+        )
+
+    def _is_lock_free(self) -> bool:
+        """Nobody else holds it. One that nobody made keeps nobody out: then nothing is installed
+        either."""
+        lock = self._lock
+        if lock is None or lock.is_held:
+            return True
+        try:
+            is_free = lock.take()
+        except OSError:
+            return True
+        lock.let_go()
+        return is_free
+
+    def _touch(self) -> None:
+        """A key or a code: what it begins, no installation may break into."""
+        self._touched_at = self._clock()
+        if self._lock is None or self._lock.is_held or self.till.updating is not None:
+            return
+        try:
+            is_ours = self._lock.take()
+        except OSError as error:
+            _log.warning("no_sale_lock", reason=error.strerror)
+            self._lock = None
+            return
+        if not is_ours:
+            self.take(UpdateBegan())
+
+    def _mind_lock(self) -> None:
+        if self._lock is not None and self._lock.is_held and not is_unfinished(self.till):
+            self._lock.let_go()
+        if self._updates is not None:
+            waits = Scanning | Asking | SigningIn | Inquiring | Refunding
+            self._updates.hold(is_waiting=isinstance(self.till.phase, waits))
 
     def _look_at(self, papers: Papers) -> None:
         thumbprint = self._notary.thumbprint
@@ -334,9 +444,13 @@ class Runtime:
     def _meet(self, happening: KeyPressed | Scanned | PrinterChanged | Incoming) -> None:
         """Turn what happened into an event, where it is to be believed."""
         match happening:
-            case KeyPressed() | PrinterChanged():
+            case PrinterChanged():
+                self.take(happening)
+            case KeyPressed():
+                self._touch()
                 self.take(happening)
             case Scanned():
+                self._touch()
                 self._scanned = happening
                 self.take(QrSeen(happening.text))
             case ReplyBytes():
@@ -362,6 +476,9 @@ class Runtime:
         is_ours = self._notary.has_signed(reply.request_hash)
         if self._papers is not None and is_ours and not self._refusal[1]:
             self._papers.heard()
+        is_heartbeat = isinstance(reply.outcome, HeartbeatAnswered)
+        if self._updates is not None and is_ours and is_heartbeat:
+            self._updates.heard()
         self.take(ReplyArrived(reply, arrived.payload.decode("ascii")))
 
     def _note_refusal(self, reply: Reply) -> None:
@@ -509,6 +626,7 @@ class Runtime:
                 firmware=self._firmware,
                 printer=self.till.printer.value,
                 wellbeing=self._wellbeing() if isinstance(content, AskForHeartbeat) else None,
+                system=self._system() if isinstance(content, AskForHeartbeat) else None,
             ),
         )
         signed_at = self._clock()
@@ -525,6 +643,9 @@ class Runtime:
             }
         _log.debug("request_signed", kind=signed.kind, key=signed.key, went_out=went_out)
         return RequestSigned(signed.kind, signed.key, signed.request_hash)
+
+    def _system(self) -> System | None:
+        return None if self._updates is None else self._updates.system()
 
     def _wellbeing(self) -> Wellbeing:
         now_s = self._clock()

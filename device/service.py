@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from time import monotonic, time_ns  # noqa: TID251 -- the program's edge hands the clock inwards
 from types import FrameType
 from typing import Final
@@ -19,9 +20,12 @@ from typing import Final
 import structlog
 import uuid_utils
 
+from device.bundles.fetch import Pace, Way
 from device.clock import WallClock
 from device.condition.health import HealthFile, ScannerHealth, Sources
 from device.credentials import (
+    AUTHORITY_FILE,
+    CERTIFICATE_FILE,
     CREDENTIAL,
     FOLDER,
     KEY_FILE,
@@ -33,8 +37,9 @@ from device.credentials import (
 from device.credentials import load as load_credentials
 from device.enrolling.happenings import Need
 from device.hardware.build import Hardware, HardwareRefusedError, open_hardware
-from device.identity.enrolment import Enroller, Enrolment, serial_of
-from device.identity.files import broker_of, recover
+from device.identity.enrolment import Enroller, Enrolment, address_of, serial_of
+from device.identity.exchange import believing
+from device.identity.files import broker_of, read_cloud, recover
 from device.identity.renewal import Renewal
 from device.identity.welcome import Welcome
 from device.journal.journal import Journal
@@ -52,8 +57,11 @@ from device.runtime import (
     Stop,
     lock_state,
 )
+from device.sale_lock import SaleLock
 from device.settings import BrokerSettings, Settings
+from device.slots.client import SlotsClient
 from device.till.signals import Light
+from device.updates import Updates, boot_id, image_version
 from device.watchdog import Sign, Watchdog
 
 SOUND: Final = 0
@@ -81,6 +89,7 @@ def serve(settings: Settings) -> int:
             return NOT_STARTED
         stack.callback(hardware.close)
         stack.callback(hardware.lamp.show, Light.DARK)
+        stack.callback(appliance.end_updates)
         signal.signal(signal.SIGTERM, appliance.stop)
         signal.signal(signal.SIGINT, appliance.stop)
         watchdog = Watchdog.of_systemd(
@@ -108,6 +117,7 @@ class Appliance:
         self._enrolment: Enrolment | None = None
         self._till: tuple[Runtime, Link, Journal] | None = None
         self._hardware: Hardware | None = None
+        self._updates: Updates | None = None
         self._is_stopping = False
         self._has_expired = False
         """By the cloud's time, as far as the till has come to know it."""
@@ -123,6 +133,7 @@ class Appliance:
             state=self._state,
             wifi=self._settings.enrolment.wifi,
         )
+        self._updates = self._open_updates(self._hardware)
         return self._hardware
 
     def run(self, hardware: Hardware) -> int:
@@ -145,6 +156,10 @@ class Appliance:
         if self._enrolment is not None:
             self._enrolment.stop()
         self._inbox.put(Stop())
+
+    def end_updates(self) -> None:
+        if self._updates is not None:
+            self._updates.close()
 
     def signs(self) -> Mapping[str, Sign]:
         assert self._hardware is not None, "nobody watches what is not open"
@@ -208,6 +223,8 @@ class Appliance:
         self._enrolment = Enrolment(
             hardware, enroller, serial=serial, clock=monotonic, wall_ms=_wall_ms, health=health
         )
+        if self._updates is not None:
+            self._updates.call_good()
         _log.info("enrolling", need=need.value, firmware=self._firmware)
         if self._is_stopping:
             self._enrolment.stop()
@@ -237,6 +254,9 @@ class Appliance:
             link = self._link(credentials, tls_context, broker)
             stack.callback(link.close)
             notary = Notary(credentials)
+            updates = self._updates
+            if updates is not None:
+                updates.greet()
             renewal = Renewal(
                 self._state,
                 self._settings.keys,
@@ -260,10 +280,13 @@ class Appliance:
                     replace(
                         self._sources(lambda: link.trouble, hardware),
                         renewal=lambda: renewal.trouble,
+                        update=lambda: "" if updates is None else updates.said,
                     ),
                 ),
                 welcome=Welcome(credentials.folder),
                 papers=RenewedPapers(renewal, link, notary),
+                updates=updates,
+                lock=None if updates is None else SaleLock(Path(self._settings.updates.lock)),
             )
             self._till = (runtime, link, journal)
             _log.info("started", device_id=credentials.device_id, firmware=self._firmware)
@@ -271,6 +294,41 @@ class Appliance:
         self._till = None
         self._has_expired = runtime.is_over
         return runtime.is_over
+
+    def _open_updates(self, hardware: Hardware) -> Updates | None:
+        """None where this is no image with two slots."""
+        running = image_version()
+        if not running:
+            return None
+        settings = self._settings.updates
+        return Updates(
+            self._state,
+            SlotsClient(Path(settings.slots)),
+            self._way,
+            running=running,
+            boot=boot_id(),
+            # It has seen with its own camera; the other parts are open, or it would not run.
+            is_sound=lambda: hardware.scanner.health().frames > 0,
+            pace=Pace(bytes_per_s=settings.speed_max_kib * 1024),
+        )
+
+    def _way(self) -> Way | None:
+        """To the cloud's listener for appliances, by the certificate in use now."""
+        try:
+            credentials = load_credentials(self._state, self._settings.keys)
+            url = read_cloud(credentials.folder).url
+            if not url:
+                return None
+            context = believing(
+                (credentials.folder / AUTHORITY_FILE).read_text("ascii"),
+                by_clock=self._clock.is_set(),
+                certificate=credentials.folder / CERTIFICATE_FILE,
+                key=credentials.key_path,
+            )
+            return Way(address_of(url), context)
+        except (CredentialsError, OSError, ValueError) as error:
+            _log.warning("no_way_to_updates", reason=f"{type(error).__name__}: {error}")
+            return None
 
     def _link(
         self, credentials: Credentials, tls_context: ssl.SSLContext, broker: BrokerSettings
@@ -291,6 +349,7 @@ class Appliance:
             self._firmware,
             link_trouble=link_trouble,
             scanner=lambda: _scanner_health(hardware),
+            image=image_version(),
         )
 
 

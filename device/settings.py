@@ -59,6 +59,17 @@ class EnrolmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """What a claim may be bound to; without one a Pi's own."""
 
 
+class UpdateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an image gets its next version; without two slots to install into, nothing of it."""
+
+    slots: Annotated[str, msgspec.Meta(min_length=1)] = "/run/railtix-slots/socket"
+    """Where `railtix-slots` is asked."""
+    lock: Annotated[str, msgspec.Meta(min_length=1)] = "/run/railtix/sale.lock"
+    """Held while anything is unfinished at the till."""
+    speed_max_kib: Annotated[int, msgspec.Meta(ge=16, le=1_048_576)] = 1024
+    """KiB a second, so that others on the same network find room."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything `railtix-pos` needs to know before it can ask the cloud."""
 
@@ -69,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: KeySettings = KeySettings()
     journal: Retention = Retention()
     hardware: HardwareSettings = HardwareSettings()
+    updates: UpdateSettings = UpdateSettings()
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class Light(StrEnum):
     ENROLLED = "enrolled"
     NO_WAY = "no way to the cloud"
     NOT_ENROLLED = "not enrolled: read the slip"
+    UPDATING = "updating"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ class _Hue(Enum):
 
 READY_STRENGTH: Final = 0.15
 """The breath of "nobody signed in" passes beside this strength, never through it."""
+
+UPDATING_STRENGTH: Final = 0.7
+"""Of white blinks; no breath comes up to it."""
 
 DOUBLE_BLINK_STRENGTH: Final = 0.6
 """The breath of "offline, sales allowed" stays below."""
@@ -181,8 +185,10 @@ def _violet(level: Level) -> Light | None:
             return Light.ENROL
 
 
-def _is_ready(level: Level) -> bool:
-    return _hue(level) is _Hue.WHITE and level.red == READY_STRENGTH
+def _white(level: Level) -> Light:
+    if level.red == READY_STRENGTH:
+        return Light.READY
+    return Light.UPDATING if level.red == UPDATING_STRENGTH else Light.NOBODY_SIGNED_IN
 
 
 def _is_double_blink(level: Level) -> bool:
@@ -230,7 +236,7 @@ def _goes_on(showing: list[Level], level: Level, lasts_s: float) -> bool:
         case _Hue.CYAN:
             return hue is _Hue.CYAN and _cyan(level) is _cyan(last)
         case _Hue.WHITE:
-            return hue is _Hue.WHITE and _is_ready(level) == _is_ready(last)
+            return hue is _Hue.WHITE and _white(level) is _white(last)
         case _Hue.DIM_AMBER:
             return hue is _Hue.DIM_AMBER and _is_double_blink(level) == _is_double_blink(last)
         case _Hue.VIOLET:
@@ -254,7 +260,9 @@ def _pause_max_s(last: Level) -> float:
             return 0 if _cyan(last) is Light.KEY_THE_AMOUNT else STATE_PAUSE_MAX_S
         case _Hue.DIM_AMBER:
             return STATE_PAUSE_MAX_S if _is_double_blink(last) else 0
-        case _Hue.WHITE | _Hue.DARK | _Hue.OTHER:
+        case _Hue.WHITE:
+            return STATE_PAUSE_MAX_S if _white(last) is Light.UPDATING else 0
+        case _Hue.DARK | _Hue.OTHER:
             return 0
 
 
@@ -275,7 +283,7 @@ def _name(showing: list[Level], until: float) -> Light | None:
         case _Hue.RED:
             return _red(showing, until)
         case _Hue.WHITE:
-            return Light.READY if _is_ready(first) else Light.NOBODY_SIGNED_IN
+            return _white(first)
         case _Hue.DIM_AMBER:
             is_double = _is_double_blink(first)
             return Light.OFFLINE_NOT_ALLOWED if is_double else Light.OFFLINE_ALLOWED

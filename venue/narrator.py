@@ -33,6 +33,7 @@ LAMPS: Final[dict[Light, tuple[str, str]]] = {
     Light.ENROLLED: ("purple", "●"),
     Light.NO_WAY: ("purple", "○"),
     Light.NOT_ENROLLED: ("purple", "○"),
+    Light.UPDATING: ("white", "◌"),
 }
 
 STAGES: Final = ("frame", "decode", "sign", "wire", "cloud", "journal", "light")

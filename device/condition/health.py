@@ -59,6 +59,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     scanner: ScannerHealth | None = None
     enrolling: str = ""
     """While the appliance is nobody: what it waits for, or what was wrong last."""
+    image: str = ""
+    """Its version; empty where this is none of our images."""
+    update: str = ""
+    """What is done about the next one."""
     clock: str = ""
     """"signed", "set" by this machine, or "not trusted"."""
 
@@ -74,6 +78,8 @@ class Sources:
     link_trouble: Callable[[], str]
     scanner: Callable[[], ScannerHealth | None]
     renewal: Callable[[], str] = lambda: ""
+    image: str = ""
+    update: Callable[[], str] = lambda: ""
 
 
 class HealthFile:
@@ -99,6 +105,7 @@ class HealthFile:
                 at_s=now_s,
                 at_ms=wall_ms,
                 enrolling=what,
+                image=self._sources.image,
                 scanner=self._sources.scanner(),
             )
         )
@@ -131,6 +138,8 @@ class HealthFile:
             heard_at_ms=heard_ms if till.link.is_up else None,
             link_trouble=self._sources.link_trouble(),
             renewal=self._sources.renewal(),
+            image=self._sources.image,
+            update=self._sources.update(),
             refusal=refusal,
             waiting=waiting,
             is_journal_open=not isinstance(till.phase, JournalBroken),

@@ -93,6 +93,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     certificate_days: int = 0
     is_running: bool = False
     firmware: str = ""
+    image: str = ""
+    update: str = ""
     link: str = ""
     clock: str = ""
     queue: Queue = Queue()
@@ -157,6 +159,8 @@ def status_of(settings: Settings) -> Status:
         certificate_days=days,
         is_running=runs,
         firmware="" if told is None else told.firmware,
+        image="" if told is None else told.image,
+        update="" if told is None else told.update,
         link=_link(told),
         clock="" if told is None else told.clock,
         queue=queue,

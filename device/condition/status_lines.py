@@ -17,6 +17,8 @@ def lines_of(status: Status) -> Iterator[tuple[str, str, str]]:
     yield from (("trouble", each, "bold red") for each in status.troubles)
     yield "appliance", _appliance(status), _good(bool(status.device_id))
     yield "program", _program(status), _good(status.is_running)
+    if status.image:
+        yield "image", f"{status.image}{_after('; ', status.update)}", ""
     yield "broker", f"{status.broker}{_after(', ', status.link)}", ""
     yield "open", _open(status.queue), "" if status.queue.to_send == 0 else "yellow"
     if status.queue.to_send:

@@ -134,6 +134,9 @@ def pattern_of(light: Light) -> Pattern:  # noqa: C901, PLR0912 -- a branch a li
             return Pattern(
                 forever=(Step(violet, 0.15), Step(DARK, 0.15), Step(violet, 0.9), Step(DARK, 0.8))
             )
+        case Light.UPDATING:
+            white = _dim(WHITE, 0.7)
+            return Pattern(forever=(*(Step(white, 0.2), Step(DARK, 0.2)) * 3, Step(DARK, 1.0)))
         case _:
             assert_never(light)
 

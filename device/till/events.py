@@ -126,6 +126,16 @@ class PrinterChanged:
 
 
 @dataclass(frozen=True)
+class UpdateBegan:
+    """The appliance is being updated, or is about to start anew for it: no sale may begin."""
+
+
+@dataclass(frozen=True)
+class UpdateEnded:
+    """It is not, or no more."""
+
+
+@dataclass(frozen=True)
 class Tick:
     """A deadline of the state has come."""
 
@@ -143,5 +153,7 @@ Event = (
     | RequestSigned
     | ReplyArrived
     | PrinterChanged
+    | UpdateBegan
+    | UpdateEnded
     | Tick
 )

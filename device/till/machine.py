@@ -39,6 +39,8 @@ from device.till.events import (
     RequestSigned,
     SettledRecalled,
     Tick,
+    UpdateBegan,
+    UpdateEnded,
 )
 from device.till.keying import key_amount, key_products, key_when_ready
 from device.till.leaving import answer_leave, hear_shift_report, wait_to_leave
@@ -124,6 +126,7 @@ from device.till.states import (
 from device.till.syncing import fold, save
 from device.till.terms import terms_of
 from device.till.trusted_time import anchor_in, believed
+from device.till.updating import begin_update, end_update, is_kept_from, tell_of_update
 from device.till.viewing import mind_view, note_view
 from protocol.messages import HeartbeatAnswered, Resend
 from protocol.wallet_qr import QrRefusal
@@ -155,7 +158,7 @@ def _light_after(before: Till, till: Till, effects: Effects) -> Effects:
     return () if light == (shown[-1] if shown else resting_light(before)) else (ShowLight(light),)
 
 
-def _step(till: Till, event: Event, now: Now) -> Step:  # noqa: PLR0912 -- a branch an event
+def _step(till: Till, event: Event, now: Now) -> Step:  # noqa: C901, PLR0912 -- a branch each
     match event:
         case KeyPressed():
             return _press(till, event, now)
@@ -181,6 +184,10 @@ def _step(till: Till, event: Event, now: Now) -> Step:  # noqa: PLR0912 -- a bra
             return lose(till, event, now)
         case PrinterChanged():
             return see_printer(till, event)
+        case UpdateBegan():
+            return begin_update(till)
+        case UpdateEnded():
+            return end_update(till)
         case OwnRecalled():
             return print_own(till, event, now)
         case SettledRecalled():
@@ -190,6 +197,8 @@ def _step(till: Till, event: Event, now: Now) -> Step:  # noqa: PLR0912 -- a bra
 
 
 def _press(till: Till, event: KeyPressed, now: Now) -> Step:  # noqa: C901, PLR0912 -- a phase each
+    if is_kept_from(till):
+        return tell_of_update(till, event, now)
     match till.phase:
         case Starting() | WaitingForPolicy() | NobodySignedIn() | SigningIn() | JournalBroken():
             return pass_over(till, event, now)
@@ -248,6 +257,8 @@ def _press_while_inquiring(till: Till, phase: Inquiring, event: KeyPressed, now:
 
 
 def _see(till: Till, event: QrSeen, now: Now) -> Step:
+    if is_kept_from(till):
+        return till, ()
     phase = till.phase
     if isinstance(phase, Showing) and phase.then is not None:
         phase = phase.then

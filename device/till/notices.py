@@ -49,6 +49,21 @@ def refusal_slip(title: str, sentence: str, terms: Terms, at_ms: int) -> Slip:
     )
 
 
+def updating_slip() -> Slip:
+    """For whoever presses a key meanwhile."""
+    return Slip(
+        (
+            Text("Updating", bold=True, large=True, centred=True),
+            Text(
+                "This appliance is getting a new version of its program. It sells nothing "
+                "meanwhile, and starts again by itself in some minutes. Leave it switched on. "
+                "Nothing that was sold is lost."
+            ),
+        ),
+        SlipKind.QUESTION,
+    )
+
+
 def new_pin_slip(terms: Terms) -> Slip:
     return Slip(
         (

@@ -62,6 +62,8 @@ def resting_phase(till: Till, wall_ms: int) -> WaitingForPolicy | NobodySignedIn
 def resting_light(till: Till) -> Light | None:
     """The light of a till that waits for staff; None while it shows something of its own."""
     light = _light_at_rest(till)
+    if light is not None and till.updating is not None:
+        return Light.UPDATING
     if light is None or not till.printer.holds_slips_back:
         return light
     return _NO_PAPER.get(light, light)

@@ -30,6 +30,7 @@ class Light(StrEnum):
     ENROLLED = "enrolled"
     NO_WAY = "no way to the cloud"
     NOT_ENROLLED = "not enrolled: read the slip"
+    UPDATING = "updating"
 
 
 class Sound(StrEnum):

@@ -355,6 +355,13 @@ class Resending:
 
 
 @dataclass(frozen=True)
+class Updating:
+    """Nothing begins meanwhile. Whoever presses a key is told, once on paper."""
+
+    has_told: bool = False
+
+
+@dataclass(frozen=True)
 class Till:
     """The whole till. Its first `Tick` opens the journal; everything else follows from that."""
 
@@ -384,6 +391,7 @@ class Till:
     """The last signed answer to a heartbeat that the journal holds, or is about to."""
     alone_until: float = 0.0
     """Until then (monotonic seconds) the till may sell alone, if nothing else happens; 0: not."""
+    updating: Updating | None = None
 
 
 def may_beat(till: Till) -> bool:
@@ -394,6 +402,21 @@ def may_beat(till: Till) -> bool:
     if not till.link.is_up or till.terms is None:
         return False
     return not isinstance(till.phase, Starting | JournalBroken)
+
+
+def is_unfinished(till: Till) -> bool:
+    """Whether somebody is in the middle of something that must not be broken into.
+
+    What a journal that cannot be opened holds, and what staff are asked about after a power cut,
+    is there again after the next start.
+    """
+    match till.phase:
+        case Starting() | WaitingForPolicy() | NobodySignedIn() | JournalBroken():
+            return False
+        case HandedOverAsked() | Ready(scanned=None):
+            return False
+        case _:
+            return True
 
 
 def deadline_of(till: Till) -> float | None:

@@ -74,6 +74,18 @@ class Use:
     """Since the last key or code."""
 
 
+@dataclass(frozen=True)
+class AtTheTill:
+    """What the till knows that bears on an update."""
+
+    now_s: float
+    """Monotonic."""
+    use: Use = Use()
+    announced: Update | None = None
+    link_is_up: bool = False
+    is_journal_open: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Known:
     running: str

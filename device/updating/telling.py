@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from device.till.receipt import Slip, SlipKind, Text
 from device.updating.deciding import SENTENCES, Fetch, FetchAnew, Install, Step, Wait, Why
 from device.updating.facts import Known
 from protocol.updates import Progress, Update, UpdateState
@@ -57,18 +56,3 @@ def sentence_of(step: Step) -> str:
             return SENTENCES[Why.INSTALLING]
         case _:
             return "it is at work"
-
-
-def updating_slip() -> Slip:
-    """For whoever presses a key meanwhile."""
-    return Slip(
-        (
-            Text("Updating", bold=True, large=True, centred=True),
-            Text(
-                "This appliance is getting a new version of its program. It sells nothing "
-                "meanwhile, and starts again by itself in some minutes. Leave it switched on. "
-                "Nothing that was sold is lost."
-            ),
-        ),
-        SlipKind.QUESTION,
-    )
