@@ -2,13 +2,13 @@
 
 import os
 import threading
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
+from cloud.alone import at_desk, hears, make_sequencer, make_warden, opened
 from cloud.api.app import make_app
 from cloud.api.appliances import AppliancesListener
 from cloud.api.bundle_fetches import Fetches
@@ -20,17 +20,14 @@ from cloud.cards import choose_provider
 from cloud.clock import utc_clock
 from cloud.courier.rounds import make_courier
 from cloud.gate import OwnGate
-from cloud.keys import KeyRing
-from cloud.operations.proof.sequence_records import NewestCheckpoint, SequencerThread
 from cloud.operations.till.pos import Desk
 from cloud.operations.updates.bundle_folder import BundleFolder
 from cloud.payments.built_in import BuiltInProvider
 from cloud.payments.delivery import WebhookDelivery
 from cloud.readiness import Readiness
-from cloud.running import Service, announce, monitored, on_signal, run_until_told
-from cloud.settings import AuthoritySettings, Settings, SettingsError
+from cloud.running import Service, announce, monitored, on_signal
+from cloud.settings import Settings
 from cloud.store.database import Database
-from cloud.warden.warden import Warden
 from cloud.worker.worker import Worker
 
 _log = structlog.stdlib.get_logger("cloud")
@@ -45,108 +42,25 @@ class Part(Service, Protocol):
 
 def serve(settings: Settings, ready_file: Path | None) -> None:
     """Everything in one process: the HTTP edge, a courier, the worker where a broker is named."""
-    with _opened(settings) as (database, keys), _desk(settings, database, keys) as desk:
+    with opened(settings) as (database, keys), at_desk(settings, database, keys) as desk:
         worker = None if settings.broker is None else Worker(desk, settings.broker)
         _run_http(settings, desk, worker, ready_file, is_alone=True)
 
 
 def serve_api(settings: Settings, ready_file: Path | None) -> None:
     """The HTTP edge alone; workers run elsewhere on the same database and keys."""
-    with _opened(settings) as (database, keys), _desk(settings, database, keys) as desk:
+    with opened(settings) as (database, keys), at_desk(settings, database, keys) as desk:
         _run_http(settings, desk, None, ready_file)
-
-
-def serve_worker(settings: Settings, ready_file: Path | None) -> None:
-    """One worker alone; each needs a certificate of its own."""
-    if settings.broker is None:
-        raise SettingsError("broker: a worker needs the [broker] section")
-    with _opened(settings) as (database, keys), _desk(settings, database, keys) as desk:
-        worker = Worker(desk, settings.broker)
-        readiness = Readiness(database)
-        readiness.add("worker", lambda: _hears(worker))
-        # The API tells the same figures, and a worker has no time for them.
-        with monitored(settings.metrics, database, readiness, reads_figures=False):
-            run_until_told(worker, readiness, ready_file, lambda: worker.is_subscribed)
-
-
-def serve_sequencer(settings: Settings, ready_file: Path | None) -> None:
-    """One sequencer alone; a second one stands by."""
-    with _opened(settings) as (database, keys):
-        sequencer = _sequencer(settings, database, keys)
-        readiness = Readiness(database)
-        readiness.add_thread("sequencer", lambda: sequencer.is_alive)
-        with monitored(settings.metrics, database, readiness):
-            run_until_told(sequencer, readiness, ready_file)
-
-
-def serve_courier(settings: Settings, ready_file: Path | None) -> None:
-    """One courier alone; several at once share the work."""
-    with _opened(settings) as (database, _):
-        # It opens no page that anybody is shown.
-        provider = choose_provider(settings, str(settings.public_url or "http://localhost"))
-        courier = make_courier(settings, database, provider, utc_clock)
-        readiness = Readiness(database)
-        readiness.add_thread("courier", lambda: courier.is_alive)
-        with monitored(settings.metrics, database, readiness):
-            run_until_told(courier, readiness, ready_file)
-
-
-def serve_warden(settings: Settings, ready_file: Path | None) -> None:
-    """One warden alone, where the authority's folder is; a second one stands by."""
-    if settings.authority is None:
-        raise SettingsError("authority: a warden needs the [authority] section")
-    with _opened(settings) as (database, _):
-        warden = _warden(settings, settings.authority, database)
-        readiness = Readiness(database)
-        readiness.add_thread("warden", lambda: warden.is_alive)
-        with monitored(settings.metrics, database, readiness):
-            run_until_told(warden, readiness, ready_file)
 
 
 def _start_warden(
     settings: Settings, database: Database, readiness: Readiness, running: ExitStack
 ) -> None:
     if settings.authority is not None and settings.authority.in_serve:
-        warden = _warden(settings, settings.authority, database)
+        warden = make_warden(settings, settings.authority, database)
         readiness.add_thread("warden", lambda: warden.is_alive)
         warden.start()
         running.callback(warden.stop)
-
-
-def _warden(settings: Settings, authority: AuthoritySettings, database: Database) -> Warden:
-    return Warden(authority, settings.broker, database, utc_clock)
-
-
-def _sequencer(settings: Settings, database: Database, keys: KeyRing) -> SequencerThread:
-    return SequencerThread(
-        database,
-        keys,
-        utc_clock,
-        every_s=settings.audit.checkpoint_every_s,
-        checkpoint_file=settings.checkpoint_file,
-    )
-
-
-@contextmanager
-def _desk(settings: Settings, database: Database, keys: KeyRing) -> Generator[Desk]:
-    """Where appliances are answered; it learns of each new checkpoint by the way."""
-    newest = NewestCheckpoint(database, settings.audit.checkpoint_every_s)
-    newest.start()
-    try:
-        yield Desk(database, keys, utc_clock, newest_checkpoint=newest)
-    finally:
-        newest.stop()
-
-
-@contextmanager
-def _opened(settings: Settings) -> Generator[tuple[Database, KeyRing]]:
-    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    database = Database(settings.database_url)
-    try:
-        database.check_migrated()
-        yield database, KeyRing(settings.keys_folder)
-    finally:
-        database.close()
 
 
 def _run_http(
@@ -173,7 +87,7 @@ def _run_http(
         running.enter_context(monitored(settings.metrics, desk.database, readiness))
         if is_alone and settings.audit.in_serve:
             # It stops last: what the others still write goes into the tree.
-            sequencer = _sequencer(settings, desk.database, desk.keys)
+            sequencer = make_sequencer(settings, desk.database, desk.keys)
             _start("sequencer", sequencer, readiness, running)
         changes = WalletChanges(desk.database)
         provider, delivery = choose_provider(settings, public_url), None
@@ -214,7 +128,7 @@ def _run_http(
         if is_alone:
             _start_warden(settings, desk.database, readiness, running)
         if worker is not None:
-            readiness.add("worker", lambda: _hears(worker))
+            readiness.add("worker", lambda: hears(worker))
             worker.start()
             running.callback(worker.stop)
         listener = None if own_gate is None else own_gate.listener(cloud)
@@ -269,10 +183,6 @@ def _leave(
     else:
         end()
     readiness.leave()
-
-
-def _hears(worker: Worker) -> str | None:
-    return None if worker.is_subscribed else "it is not connected to the broker"
 
 
 def _announce_when_ready(

@@ -34,7 +34,7 @@ def api(config: Config = None, state: State = None, ready_file: ReadyFile = None
 def worker(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
     """One worker alone, on the shared subscription; each has a certificate of its own."""
     from cloud.logs import log_as_json
-    from cloud.serving import serve_worker
+    from cloud.alone import serve_worker
 
     with faults_told():
         log_as_json()
@@ -44,7 +44,7 @@ def worker(config: Config = None, state: State = None, ready_file: ReadyFile = N
 def courier(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
     """One courier alone: sends letters, asks the card provider, ends what waited long enough."""
     from cloud.logs import log_as_json
-    from cloud.serving import serve_courier
+    from cloud.alone import serve_courier
 
     with faults_told():
         log_as_json()
@@ -54,7 +54,7 @@ def courier(config: Config = None, state: State = None, ready_file: ReadyFile = 
 def sequencer(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
     """Takes audit records into the signed tree; of several, one works and the others stand by."""
     from cloud.logs import log_as_json
-    from cloud.serving import serve_sequencer
+    from cloud.alone import serve_sequencer
 
     with faults_told():
         log_as_json()
@@ -64,7 +64,7 @@ def sequencer(config: Config = None, state: State = None, ready_file: ReadyFile 
 def warden(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
     """Keeps the CRL fresh, ends revoked appliances' sessions; where the authority's folder is."""
     from cloud.logs import log_as_json
-    from cloud.serving import serve_warden
+    from cloud.alone import serve_warden
 
     with faults_told():
         log_as_json()
