@@ -23,15 +23,18 @@ class Fetches:
     """Who fetches now, in this process; used on the listener's loop alone."""
 
     def __init__(self, settings: UpdatesSettings) -> None:
-        self._max: Final = settings.fetches_max
-        self._bytes_per_s: Final = settings.megabytes_per_s * _MEGABYTE
+        self.at_once_max = settings.fetches_max
+        self.bytes_per_s = settings.megabytes_per_s * _MEGABYTE
         self._under_way: dict[DeviceId, object] = {}
         """The newest fetch of each appliance."""
         self._free_at_s = 0.0
 
+    def __len__(self) -> int:
+        return len(self._under_way)
+
     def is_full(self, device_id: DeviceId) -> bool:
         """One that lost its connection comes back in its own place."""
-        return device_id not in self._under_way and len(self._under_way) >= self._max
+        return device_id not in self._under_way and len(self._under_way) >= self.at_once_max
 
     @contextmanager
     def taking_part(self, device_id: DeviceId) -> Generator[object]:
@@ -53,7 +56,7 @@ class Fetches:
         """Return when so many bytes more may leave."""
         now_s = time.monotonic()  # noqa: TID251  # a listener's loop is an edge
         at_s = max(now_s, self._free_at_s)
-        self._free_at_s = at_s + size / self._bytes_per_s
+        self._free_at_s = at_s + size / self.bytes_per_s
         if at_s > now_s:
             await asyncio.sleep(at_s - now_s)
 
