@@ -11,7 +11,7 @@ from protocol.money import Money
 from venue.desk import DeskError, explain
 
 TIMEOUT_S: Final = 20.0
-WEBHOOK_WITHIN_S: Final = 15.0
+WEBHOOK_WITHIN_S: Final = 60.0
 GOOD_CARD: Final = "4242 4242 4242 4242"
 
 

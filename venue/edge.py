@@ -50,8 +50,14 @@ class EdgeError(Exception):
 class Edge:
     """One appliance, played with. Times are monotonic seconds, the appliance's and ours alike."""
 
-    def __init__(self, path: Path, *, connect_timeout_s: float = 20.0) -> None:
-        """Connect, waiting for an appliance that is still starting."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        connect_timeout_s: float = 90.0,
+        is_starting: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Connect, waiting for an appliance for as long as it is still starting."""
         self.levels: list[Level] = []
         self.tones: list[Tone] = []
         self.papers: list[Paper] = []
@@ -63,7 +69,7 @@ class Edge:
         self._refusal: str | None = None
         self._is_gone = False
         self._news = Condition()
-        self._socket = _connect(path, connect_timeout_s)
+        self._socket = _connect(path, connect_timeout_s, is_starting)
         self._thread = Thread(target=self._listen, name=f"edge {path.name}", daemon=True)
         self._thread.start()
 
@@ -155,7 +161,7 @@ class Edge:
         with self._news:
             return approvals(self.levels)
 
-    def wait_for_approval(self, since: float, timeout_s: float = 10.0) -> float:
+    def wait_for_approval(self, since: float, timeout_s: float = 60.0) -> float:
         """The first green edge after `since`."""
         return self.wait_for(
             lambda: next((at for at in self.approvals() if at > since), None),
@@ -163,7 +169,7 @@ class Edge:
             timeout_s,
         )
 
-    def wait_for_light(self, light: Light, since: float = 0.0, timeout_s: float = 10.0) -> Seen:
+    def wait_for_light(self, light: Light, since: float = 0.0, timeout_s: float = 60.0) -> Seen:
         """The first showing of a light that lasts now or was seen after `since`."""
         return self.wait_for(
             lambda: next((one for one in self.lights(since) if one.light is light), None),
@@ -172,7 +178,7 @@ class Edge:
         )
 
     def wait_for_any_light(
-        self, lights: frozenset[Light], since: float, timeout_s: float = 10.0
+        self, lights: frozenset[Light], since: float, timeout_s: float = 60.0
     ) -> Seen:
         """The first of several lights that began after `since`."""
         return self.wait_for(
@@ -184,21 +190,21 @@ class Edge:
             timeout_s,
         )
 
-    def wait_for_paper(self, since: float = 0.0, timeout_s: float = 15.0) -> Paper:
+    def wait_for_paper(self, since: float = 0.0, timeout_s: float = 60.0) -> Paper:
         return self.wait_for(
             lambda: next((paper for paper in self.papers if paper.at > since), None),
             "a slip of paper",
             timeout_s,
         )
 
-    def wait_for_tone(self, hz: float, since: float = 0.0, timeout_s: float = 10.0) -> Tone:
+    def wait_for_tone(self, hz: float, since: float = 0.0, timeout_s: float = 60.0) -> Tone:
         return self.wait_for(
             lambda: next((one for one in self.tones if one.hz == hz and one.at > since), None),
             f"a tone of {hz} Hz",
             timeout_s,
         )
 
-    def wait_for_capture(self, since: float = 0.0, timeout_s: float = 10.0) -> float:
+    def wait_for_capture(self, since: float = 0.0, timeout_s: float = 60.0) -> float:
         """When the camera first saw the scene put before it after `since`."""
         return self.wait_for(
             lambda: next((at for at in self.captures if at > since), None),
@@ -267,7 +273,7 @@ class Edge:
                 self._refusal = f"unknown message {sorted(message)}"
 
 
-def _connect(path: Path, timeout_s: float) -> socket.socket:
+def _connect(path: Path, timeout_s: float, is_starting: Callable[[], bool]) -> socket.socket:
     deadline = time.monotonic() + timeout_s  # noqa: TID251 -- an appliance takes a while to start
     while True:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -275,7 +281,7 @@ def _connect(path: Path, timeout_s: float) -> socket.socket:
             client.connect(str(path))
         except OSError as fault:
             client.close()
-            if time.monotonic() >= deadline:  # noqa: TID251
+            if time.monotonic() >= deadline or not is_starting():  # noqa: TID251
                 raise EdgeError(f"no appliance listens at {path}") from fault
             time.sleep(0.05)
         else:

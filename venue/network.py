@@ -11,7 +11,7 @@ from typing import Final
 from venue.programs import free_port
 
 CHUNK_BYTES: Final = 64 * 1024
-START_WITHIN_S: Final = 10.0
+START_WITHIN_S: Final = 60.0
 
 
 class Wire(Enum):

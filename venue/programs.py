@@ -44,7 +44,7 @@ class Program:
         *,
         env: Mapping[str, str] | None = None,
         ready: Callable[[], bool] | None = None,
-        ready_within_s: float = 30.0,
+        ready_within_s: float = 120.0,
         stop_signal: signal.Signals = signal.SIGTERM,
         crash_signal: signal.Signals = signal.SIGKILL,
         user: str | None = None,
@@ -191,7 +191,7 @@ class Program:
 
 
 def run_to_end(
-    argv: Sequence[str | Path], *, within_s: float = 60.0, user: str | None = None
+    argv: Sequence[str | Path], *, within_s: float = 150.0, user: str | None = None
 ) -> str:
     """Run a short program and return its output. Raises ProgramError when it fails."""
     command = [str(part) for part in argv]

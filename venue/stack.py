@@ -68,7 +68,8 @@ class Appliance:
     def switch_on(self, rng: np.random.Generator) -> Counter:
         """Start the program and step up to its counter."""
         self.program.start()
-        self.counter = Counter(self.device_id, Edge(self.socket), self.program.log, rng)
+        edge = Edge(self.socket, is_starting=lambda: self.program.running)
+        self.counter = Counter(self.device_id, edge, self.program.log, rng)
         return self.counter
 
     def cut_power(self) -> None:
