@@ -1,0 +1,53 @@
+"""The plug is pulled a few times: in a sale, and in an installation. `make image-power-cuts` is long.
+
+The second of each pair also loses what the guest had not flushed.
+"""
+
+import pytest
+
+from image.emulation.counter import Counter
+from image.emulation.cut_installs import INSTALL_WITHIN_S, cut_installs_of
+from image.emulation.cut_sales import cut_sales_of
+from image.emulation.cutting import Bench, Row
+from image.emulation.file_server import FileServer
+from image.emulation.machine import HOST
+from image.emulation.slots import fetch, root_in
+from image.emulation.stage import now
+from image.emulation.tree import Built
+from venue.stack import Venue
+
+CUTS = 2
+
+pytestmark = pytest.mark.timeout(3600)
+
+
+def faults(rows: list[Row]) -> list[str]:
+    return [fault for row in rows for fault in row.faults]
+
+
+def test_a_sale_that_loses_its_power_ends_in_what_its_light_said(
+    bench: Bench, enrolled: Counter, venue: Venue
+) -> None:
+    rows = cut_sales_of(bench, enrolled, CUTS)
+    assert faults(rows) == []
+    assert len(rows) == CUTS
+    assert venue.reconcile()["balanced"]
+
+
+def test_an_installation_that_loses_its_power_leaves_a_slot_that_is_whole(
+    built: Built, bench: Bench, enrolled: Counter
+) -> None:
+    stage = enrolled.stage
+    with FileServer(built.bundle.parent) as files:
+        path = fetch(stage, f"http://{HOST}:{files.port}/{built.bundle.name}", "cut.raucb")
+    began = now()
+    stage.say(f"rauc install {path}", INSTALL_WITHIN_S)
+    took_s = now() - began
+    bench.switch_off()
+    whole = {root_in(bench.disk.raw, slot) for slot in ("A", "B")}
+    enrolled.stage = bench.power_on()
+
+    rows = cut_installs_of(bench, path, CUTS, took_s, whole)
+
+    assert faults(rows) == []
+    assert len(rows) == CUTS
