@@ -1,6 +1,6 @@
-"""The plug is pulled a few times: in a sale, and in an installation. `make image-power-cuts` is long.
+"""The plug is pulled a few times, in a sale and while a bundle is installed.
 
-The second of each pair also loses what the guest had not flushed.
+The second of each pair also loses what the guest had not flushed. `make image-power-cuts` is long.
 """
 
 import pytest
