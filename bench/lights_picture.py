@@ -22,6 +22,7 @@ FIRST: Final = (
     Light.NOT_ENROLLED,
     Light.ENROLLED,
     Light.NOBODY_SIGNED_IN,
+    Light.UPDATING,
     Light.FAULT,
 )
 SECONDS: Final = 8.0
