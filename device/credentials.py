@@ -52,7 +52,9 @@ class NotEnrolledError(CredentialsError):
     """There is no identity at all, or what a reset that was cut off left of one."""
 
 
-class _Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Trust(msgspec.Struct, frozen=True):
+    """What a later release adds is passed over."""
+
     policy_keys: Annotated[tuple[NamedKey, ...], msgspec.Meta(min_length=1)]
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from device.till.entries import Entry, decode
+from device.till.later_entries import decode_known, decode_later
 from device.till.standing import Standing
 from protocol.encoding import to_base64url
 from protocol.messages import JournalPosition
@@ -60,6 +61,11 @@ CREATE TRIGGER a_base_stays BEFORE DELETE ON base
 """
 _UPGRADES: Final = (FIRST_SCHEMA, _SECOND_SCHEMA)
 
+_READABLE: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'readable'"
+"""A later release that this one can go on from makes a table `readable (since INTEGER)`: the
+oldest schema whose program may read and append. It never takes back what is in `entries`, `base`
+and `marks`; what it adds has defaults. Each release promises that to the one before it."""
+
 _STANDING: Final = msgspec.json.Decoder(Standing)
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -80,6 +86,8 @@ class Chain:
     last: int
     head: bytes
     standing: Standing
+    passed_over: int = 0
+    """Entries of kinds that only a later release knows."""
 
     @classmethod
     def of(cls, epoch: str) -> "Chain":
@@ -88,12 +96,22 @@ class Chain:
     def after(self, entry: Entry, body: bytes) -> "Chain":
         number = self.last + 1
         head = hashlib.sha256(self.head + number.to_bytes(8, "big") + body).digest()
-        return Chain(self.epoch, number, head, self.standing.after(number, entry))
+        standing = self.standing.after(number, entry)
+        return Chain(self.epoch, number, head, standing, self.passed_over)
 
-    def after_row(self, epoch: str, number: int, head: bytes, body: bytes) -> "Chain":
+    def after_stranger(self, body: bytes) -> "Chain":
+        """What a later release wrote of a kind that is not known here: it changes nothing."""
+        number = self.last + 1
+        head = hashlib.sha256(self.head + number.to_bytes(8, "big") + body).digest()
+        return Chain(self.epoch, number, head, self.standing, self.passed_over + 1)
+
+    def after_row(
+        self, epoch: str, number: int, head: bytes, body: bytes, *, is_later: bool = False
+    ) -> "Chain":
         """Raises CorruptError where the row is unreadable, or is not the next one."""
         try:
-            chain = self.after(decode(body), body)
+            entry = decode_later(body) if is_later else decode(body)
+            chain = self.after_stranger(body) if entry is None else self.after(entry, body)
         except msgspec.DecodeError as error:
             raise CorruptError(f"entry {number} is unreadable") from error
         if (epoch, number, head) != (chain.epoch, chain.last, chain.head):
@@ -118,14 +136,25 @@ class Chain:
 NOTHING: Final = Chain.of("not-opened-so-far")
 
 
-def upgrade_script(version: int) -> str | None:
-    """What makes a file of this version one of ours; None where it is one. One transaction.
+def is_later(connection: sqlite3.Connection) -> bool:
+    """Whether a later release wrote this, and this one may go on with it.
 
-    Raises LaterSchemaError.
+    Raises LaterSchemaError where it may not.
     """
-    if version > SCHEMA_VERSION:
-        raise LaterSchemaError(f"schema {version}: written by a later release")
-    if version == SCHEMA_VERSION:
+    version = version_of(connection)
+    if version <= SCHEMA_VERSION:
+        return False
+    if connection.execute(_READABLE).fetchone() is not None:
+        (since,) = connection.execute("SELECT max(since) FROM readable").fetchone()
+        if isinstance(since, int) and since <= SCHEMA_VERSION:
+            return True
+    raise LaterSchemaError(f"schema {version}: written by a later release")
+
+
+def upgrade_script(version: int) -> str | None:
+    """What makes a file of this version one of ours; None where it is one, or a later one. One
+    transaction."""
+    if version >= SCHEMA_VERSION:
         return None
     steps = "".join(_UPGRADES[version:])
     return f"BEGIN IMMEDIATE;{steps}PRAGMA user_version={SCHEMA_VERSION};COMMIT;"
@@ -143,12 +172,13 @@ def read(connection: sqlite3.Connection) -> tuple[Chain, Chain]:
     """
     if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
         raise CorruptError("quick_check")
-    base = _base(connection)
+    later = is_later(connection)
+    base = _base(connection, later=later)
     chain = base
     for epoch, number, head, body in rows(connection, 0 if base is None else base.last + 1):
         if chain is None:
             base = chain = Chain.of(epoch)
-        chain = chain.after_row(epoch, number, head, body)
+        chain = chain.after_row(epoch, number, head, body, is_later=later)
     return base or NOTHING, chain or NOTHING
 
 
@@ -174,7 +204,7 @@ def standing_of(stored: bytes) -> Standing:
     return _STANDING.decode(stored)
 
 
-def _base(connection: sqlite3.Connection) -> Chain | None:
+def _base(connection: sqlite3.Connection, *, later: bool) -> Chain | None:
     if version_of(connection) < 2:
         # Looked at after an update, before the new program's first start.
         return None
@@ -185,7 +215,8 @@ def _base(connection: sqlite3.Connection) -> Chain | None:
     if checksum != _checksum(epoch, number, head, standing):
         raise CorruptError("the base was changed")
     try:
-        return Chain(epoch, number, head, standing_of(standing))
+        found = decode_known(standing, Standing) if later else standing_of(standing)
+        return Chain(epoch, number, head, found)
     except msgspec.DecodeError as error:
         raise CorruptError("the base is unreadable") from error
 

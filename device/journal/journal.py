@@ -16,6 +16,7 @@ from device.journal.chain import (
     Chain,
     CorruptError,
     LaterSchemaError,
+    is_later,
     read,
     rows,
     upgrade_script,
@@ -26,6 +27,7 @@ from device.journal.retention import Retention
 from device.journal.salvage import files_set_aside, forget_needless, name_to_set_aside, salvage
 from device.till.contents import SaidAgain
 from device.till.entries import Entry, EpochBegan, decode, encode, key_of, kind_of
+from device.till.later_entries import decode_later
 from device.till.resending import settled_sales
 from device.till.standing import Standing
 from protocol.messages import JournalPosition
@@ -38,6 +40,11 @@ BUSY_TIMEOUT_MS: Final = 5000
 
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 """SQLITE_ERROR: our own statements are right, so a table is missing."""
+
+_INSERT: Final = (
+    "INSERT INTO entries (epoch, number, kind, key, body, head) VALUES (?, ?, ?, ?, ?, ?)"
+)
+"""By name: a later release may have added columns."""
 
 CommitHook = Callable[[Literal["before", "after"], tuple[Entry, ...]], None]
 """Called around every commit: where a test cuts the power. The path is the same without one."""
@@ -74,6 +81,8 @@ class Journal:
         self._chain = NOTHING
         self._pruner = Pruner(self._retention, NOTHING)
         self._since_checkpoint = 0
+        self._is_later = False
+        """The file is of a later release, which was taken back: this one appends, and no more."""
 
     @property
     def standing(self) -> Standing:
@@ -133,7 +142,7 @@ class Journal:
             new.append((chain.epoch, chain.last, kind_of(entry), key_of(entry), body, chain.head))
         try:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", new)
+            connection.executemany(_INSERT, new)
             if self._on_commit is not None:
                 self._on_commit("before", entries)
             connection.execute("COMMIT")
@@ -159,7 +168,9 @@ class Journal:
         try:
             # What is left below the base is neither checked nor whole any more.
             kept = rows(self._connection, max(from_entry, self._pruner.base.last + 1))
-            return settled_sales((number, decode(body)) for _, number, _, body in kept)
+            read_one = decode_later if self._is_later else decode
+            entries = ((number, read_one(body)) for _, number, _, body in kept)
+            return settled_sales((number, each) for number, each in entries if each is not None)
         except sqlite3.Error as error:
             self.close()
             raise JournalFault(_name(error)) from error
@@ -181,7 +192,8 @@ class Journal:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 self._connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
                 self._since_checkpoint = 0
-            if cloud_ms is not None:
+            if cloud_ms is not None and not self._is_later:
+                # What may go of a later release's journal only that release can tell.
                 self._prune(self._connection, cloud_ms)
         except (sqlite3.Error, CorruptError) as error:
             self.close()
@@ -215,6 +227,7 @@ class Journal:
             # FULL: with NORMAL a power cut loses commits on an SD card (docs/facts.md).
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA wal_autocheckpoint=0")
+            self._is_later = is_later(connection)
             upgrade = upgrade_script(version_of(connection))
             if upgrade is not None:
                 connection.executescript(upgrade)
@@ -266,8 +279,6 @@ def look_at(folder: Path) -> Chain | None:
         with closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         ) as connection:
-            # One of a later release may look sound here, and owe what this program cannot read.
-            upgrade_script(version_of(connection))
             return read(connection)[1]
     except sqlite3.Error as error:
         raise JournalFault(_name(error)) from error

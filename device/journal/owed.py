@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from device.journal.journal import JournalFault, look_at
+from device.journal.journal import JournalFault, LaterJournal, look_at
 from device.journal.salvage import files_set_aside, salvage
 from device.till.standing import Standing
 from protocol.encoding import from_base64url
@@ -37,6 +37,8 @@ def what_is_owed(state: Path) -> list[str]:
     Raises JournalFault where that cannot be known.
     """
     chain = look_at(state)
+    if chain is not None and chain.passed_over:
+        raise LaterJournal(f"{chain.passed_over} entries of a kind that only a later release knows")
     if chain is not None:
         return _lines(chain.standing)
     # A new journal would begin with what the damaged ones still owe; none has begun.

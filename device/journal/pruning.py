@@ -49,7 +49,9 @@ class Pruner:
         number, at_ms = newest.fetchone() or (self.base.last, 0)
         if chain.last <= number or cloud_ms < at_ms + DAY_MS:
             return 0
-        connection.execute("INSERT INTO marks VALUES (?, ?)", (chain.last, cloud_ms))
+        connection.execute(
+            "INSERT INTO marks (number, at_ms) VALUES (?, ?)", (chain.last, cloud_ms)
+        )
         return 1
 
     def _sweep(self, connection: sqlite3.Connection) -> int:
@@ -90,7 +92,8 @@ class Pruner:
     def _move(self, connection: sqlite3.Connection, base: Chain) -> int:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(
-            "INSERT INTO base VALUES (1, ?, ?, ?, ?, ?) ON CONFLICT (one) DO UPDATE SET"
+            "INSERT INTO base (one, epoch, number, head, standing, checksum)"
+            " VALUES (1, ?, ?, ?, ?, ?) ON CONFLICT (one) DO UPDATE SET"
             " epoch = excluded.epoch, number = excluded.number, head = excluded.head,"
             " standing = excluded.standing, checksum = excluded.checksum",
             base_row(base),

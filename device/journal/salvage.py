@@ -21,9 +21,9 @@ from device.till.entries import (
     MessageClosed,
     SaleAcceptedOffline,
     SaleAnswered,
-    decode,
     key_of,
 )
+from device.till.later_entries import decode_later
 from device.till.spell import OfflineRecord
 from device.till.standing import Standing
 from protocol.messages import Approved
@@ -152,7 +152,7 @@ def _readable(file: Path) -> Iterator[Entry | None]:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as found:
             for body in _bodies(found):
                 try:
-                    yield decode(body)
+                    yield decode_later(body)
                 except msgspec.DecodeError:
                     yield None
     except sqlite3.Error:
