@@ -11,8 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.metrics import UPDATE_ANNOUNCEMENTS, UPDATE_PAUSES
 from cloud.operations.till.pos import Desk
-from cloud.operations.updates.announce_updates import announce_updates
-from cloud.operations.updates.pause_failing import pause_failing
+from cloud.operations.updates.announce_updates import announce_updates, who_is_behind
+from cloud.operations.updates.pause_failing import pause_failing, who_fails
 from cloud.store.database import CommitUnknownError
 
 EVERY_S: Final = 5.0
@@ -45,8 +45,23 @@ class Announcing:
                 _log.exception("updates_not_announced")
 
     def go_round(self) -> None:
-        """Pause first: nobody is told of what is about to be paused. A few appliances at once,
-        since every stall waits for its own lock."""
+        """Pause first: nobody is told of what is about to be paused. Nothing is written, and
+        nobody waits, while all is as it should be."""
+        with self._desk.database.reading() as connection:
+            is_failing = bool(who_fails(connection))
+        if is_failing:
+            self._pause()
+        while not self._stopping.is_set():
+            with self._desk.database.reading() as connection:
+                if not who_is_behind(connection):
+                    return
+            # A few at once: every stall waits for its own lock.
+            with self._desk.database.transaction() as connection:
+                issued = announce_updates(connection, self._desk.keys, self._desk.now())
+            UPDATE_ANNOUNCEMENTS.inc(len(issued))
+            _log.info("updates_announced", policies=len(issued))
+
+    def _pause(self) -> None:
         with self._desk.database.transaction() as connection:
             paused = pause_failing(connection, self._desk.now())
         for each in paused:
@@ -59,10 +74,3 @@ class Announcing:
                 rolled_back=each.rolled_back,
                 tried=each.tried,
             )
-        while not self._stopping.is_set():
-            with self._desk.database.transaction() as connection:
-                issued = announce_updates(connection, self._desk.keys, self._desk.now())
-            if not issued:
-                return
-            UPDATE_ANNOUNCEMENTS.inc(len(issued))
-            _log.info("updates_announced", policies=len(issued))

@@ -27,12 +27,12 @@ def announce_updates(connection: Connection, keys: KeyRing, now: datetime) -> di
     A release, a pause, a percentage, a move to another channel and a first word of a new appliance
     all come to their policies here: none of them waits for the fleet.
     """
-    behind = _behind(connection)[:AT_ONCE_MAX]
+    behind = who_is_behind(connection)[:AT_ONCE_MAX]
     if not behind:
         return {}
     lock_devices(connection, behind)
     # Another one may just have done it: only who lags behind under the locks.
-    issued = issue_to(connection, keys, _behind(connection, behind), now)
+    issued = issue_to(connection, keys, who_is_behind(connection, behind), now)
     if issued:
         deed = AuditRow(
             at=now,
@@ -45,7 +45,10 @@ def announce_updates(connection: Connection, keys: KeyRing, now: datetime) -> di
     return issued
 
 
-def _behind(connection: Connection, among: Iterable[DeviceId] | None = None) -> list[DeviceId]:
+def who_is_behind(
+    connection: Connection, among: Iterable[DeviceId] | None = None
+) -> list[DeviceId]:
+    """Those whose newest policy says something else than what they are due, by name."""
     releases = read_releases(connection)
     wanted = (
         select(

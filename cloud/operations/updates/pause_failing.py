@@ -37,11 +37,9 @@ def pause_failing(connection: Connection, now: datetime) -> list[Paused]:
     Counted by bundle, whichever channel an appliance got it by; revoked appliances count too: what
     they said before was so. After somebody resumed it, only those who roll back later count.
     """
-    if not _failing(connection):
-        return []
     lock_releases(connection)
     paused: list[Paused] = []
-    for failing in _failing(connection):
+    for failing in who_fails(connection):
         why = (
             f"{len(failing.rolled_back)} of the {failing.tried} appliances that tried it "
             "went back to the version before"
@@ -78,7 +76,7 @@ def is_failing(rolled_back: int, tried: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Failing:
+class Failing:
     sha256: str
     version: str
     compatible: str
@@ -86,7 +84,7 @@ class _Failing:
     tried: int
 
 
-def _failing(connection: Connection) -> list[_Failing]:
+def who_fails(connection: Connection) -> list[Failing]:
     """Bundles that are announced somewhere and should not be."""
     announced = connection.execute(
         select(bundles.c.sha256, bundles.c.version, bundles.c.compatible, releases.c.resumed_at)
@@ -96,7 +94,7 @@ def _failing(connection: Connection) -> list[_Failing]:
     ).all()
     # The same bundle in two channels: from when somebody looked last.
     by_bundle = {row.sha256: row for row in announced}
-    failing: list[_Failing] = []
+    failing: list[Failing] = []
     for row in by_bundle.values():
         tries = connection.execute(
             select(device_updates.c.device_id, device_updates.c.state, device_updates.c.since)
@@ -117,6 +115,6 @@ def _failing(connection: Connection) -> list[_Failing]:
         )
         if is_failing(len(rolled_back), len(tries)):
             failing.append(
-                _Failing(row.sha256, row.version, row.compatible, rolled_back, len(tries))
+                Failing(row.sha256, row.version, row.compatible, rolled_back, len(tries))
             )
     return failing
