@@ -43,7 +43,9 @@ def run(config: Config = None, state: State = None) -> None:
     """
     from device.service import serve
 
-    raise typer.Exit(serve(_settings(config, state)))
+    passed_over: list[str] = []
+    settings = _settings(config, state, passed_over)
+    raise typer.Exit(serve(settings, passed_over))
 
 
 @app.command()
@@ -59,7 +61,9 @@ def status(
     """
     from device.condition.status import status_of
 
-    said = status_of(_settings(config, state))
+    passed_over: list[str] = []
+    settings = _settings(config, state, passed_over)
+    said = status_of(settings, passed_over)
     if json:
         import msgspec
 
@@ -202,6 +206,45 @@ def upload(config: Config = None, state: State = None) -> None:
     raise typer.Exit(0 if ended.is_all else 1)
 
 
+@app.command()
+def update(
+    config: Config = None,
+    state: State = None,
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit code 1 unless it runs what is announced.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="What was given up may be tried once more.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Everything, for a program.")] = False,
+) -> None:
+    """Say which version runs, from which slot, what is announced, and what is done about it.
+
+    Updates come by themselves, when nobody needs the till. A version that did not prove itself is
+    never tried again by itself: `--again` says that it may, also while the appliance runs.
+    """
+    from device.condition.updates import ask_again, lines_of, updates_of
+
+    passed_over: list[str] = []
+    settings = _settings(config, state, passed_over)
+    if again:
+        try:
+            ask_again(settings)
+        except OSError as error:
+            typer.echo(f"railtix-pos: {error}", err=True)
+            raise typer.Exit(1) from error
+    said = updates_of(settings)
+    if json:
+        import msgspec
+
+        typer.echo(msgspec.json.encode(said).decode())
+    else:
+        for name, line in lines_of(said):
+            typer.echo(f"{name:<13}{line}".rstrip())
+    raise typer.Exit(1 if check and not said.is_newest else 0)
+
+
 def main() -> None:
     app()
 
@@ -218,11 +261,14 @@ def _log_trouble_alone() -> None:
     )
 
 
-def _settings(config: Path | None, state: Path | None) -> "Settings":
+def _settings(
+    config: Path | None, state: Path | None, passed_over: list[str] | None = None
+) -> "Settings":
+    """What this release does not know is refused, unless the caller tells of it."""
     from device.settings import SettingsError, load
 
     try:
-        return load(config, os.environ, state)
+        return load(config, os.environ, state, passed_over)
     except SettingsError as error:
         typer.echo(f"railtix-pos: {error}", err=True)
         raise typer.Exit(2) from error

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from device.bundles.folder import BundleFolder
+from device.bundles.record import KeptRecord
 from device.condition.health import FILE as HEALTH_FILE
 from device.credentials import (
     AUTHORITY_FILE,
@@ -114,6 +116,9 @@ def _erase(state: Path) -> list[str]:
     # What was drafted for the next identity, or kept of the one before, signs as well as it does.
     for draft in (state / NEW, state / NEXT, state / OLD):
         remove(draft)
+    # What was on trial can prove itself to nobody any more: the next start calls it good.
+    KeptRecord(state).forget()
+    BundleFolder(state).keep_only(frozenset())
     _fsync(state)
     slips = sum(drop(each.path) for each in look_at_spool(state))
     lines = [f"The identity is erased: {', '.join(erased)}.", _REVOKE_IT] if erased else []

@@ -7,7 +7,7 @@ import secrets
 import signal
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -70,9 +70,11 @@ NOT_STARTED: Final = 2
 _log = structlog.get_logger(__name__)
 
 
-def serve(settings: Settings) -> int:
-    """Run until a SIGTERM or SIGINT; the exit code."""
+def serve(settings: Settings, passed_over: Sequence[str] = ()) -> int:
+    """Run until a SIGTERM or SIGINT; the exit code. `passed_over`: settings that do not count."""
     _log_as_json()
+    for each in passed_over:
+        _log.warning("setting_passed_over", setting=each)
     # A watchdog that starves ends us by SIGABRT: where each thread hung then stands in the log.
     faulthandler.enable()
     with ExitStack() as stack:

@@ -93,11 +93,20 @@ class _Source:
     """Which variable set a key."""
 
 
-def load(path: Path | None, environment: Mapping[str, str], state: Path | None = None) -> Settings:
+def load(
+    path: Path | None,
+    environment: Mapping[str, str],
+    state: Path | None = None,
+    passed_over: list[str] | None = None,
+) -> Settings:
     """Read `path` (or the default one, if it is there), then the environment, then `state`.
 
     `RAILTIX_BROKER_HOST` is `host` in `[broker]`; a section within a section is joined the same
     way: `RAILTIX_HARDWARE_CAMERA_WIDTH`. Raises SettingsError.
+
+    `passed_over`: what the file sets and this release does not know is put there, a line each, and
+    does not count. After an update that was taken back the file may be a later release's, and the
+    appliance must start all the same. Without a list it is refused.
     """
     source, tables = _read(DEFAULT_PATH if path is None else path, is_optional=path is None)
     for name, value in sorted(environment.items()):
@@ -105,10 +114,31 @@ def load(path: Path | None, environment: Mapping[str, str], state: Path | None =
             _override(tables, name, value, source)
     if state is not None:
         _table(tables, ("state",), source)["directory"] = str(state)
+    if passed_over is not None:
+        for strange in _drop_strangers(tables, Settings, ()):
+            meant = _meant(strange[:-1], strange[-1])
+            where = f"{_place(strange, source)}: {'.'.join(strange)}"
+            passed_over.append(f"{where}: there is no such setting{meant}: passed over")
     try:
         return msgspec.convert(tables, Settings)
     except msgspec.ValidationError as error:
         raise SettingsError(_spell(str(error), source)) from error
+
+
+def _drop_strangers(
+    tables: dict[str, object], struct: type[msgspec.Struct], path: tuple[str, ...]
+) -> list[tuple[str, ...]]:
+    """The keys that no setting has, taken out."""
+    fields = {each.encode_name: each.type for each in msgspec.structs.fields(struct)}
+    strangers = [(*path, name) for name in tables if name not in fields]
+    for stranger in strangers:
+        del tables[stranger[-1]]
+    for name, value in tables.items():
+        inner = _struct_in(fields[name])
+        if inner is not None and isinstance(value, dict):
+            inside = cast("dict[str, object]", value)
+            strangers += _drop_strangers(inside, inner, (*path, name))
+    return strangers
 
 
 def _read(path: Path, *, is_optional: bool) -> tuple[_Source, dict[str, object]]:

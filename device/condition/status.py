@@ -1,6 +1,7 @@
 """What an appliance's files say about it, whether it runs or not; reads only."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,11 +122,12 @@ class _Moment:
     monotonic_s: float
 
 
-def status_of(settings: Settings) -> Status:
-    """Everything that can be read; what cannot is among the troubles."""
+def status_of(settings: Settings, passed_over: Sequence[str] = ()) -> Status:
+    """Everything that can be read; what cannot is among the troubles, as are settings that were
+    `passed_over`."""
     now = _Moment(time_ns() // 1_000_000, monotonic())
     folder = settings.state.path
-    troubles: list[str] = []
+    troubles: list[str] = list(passed_over)
     identity = _identity(settings, troubles)
     chain = _chain(folder, troubles)
     health = read_health(folder)
