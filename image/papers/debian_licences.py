@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from cyclonedx.spdx import fixup_id
+from cyclonedx.spdx import fixup_id, is_expression
 
 from image.papers.stanzas import stanzas_of
 
@@ -37,6 +37,7 @@ _GNU: Final = re.compile(
     re.IGNORECASE,
 )
 _FULL_TEXT: Final = re.compile(r"/usr/share/common-licenses/([A-Za-z0-9.+-]*[A-Za-z0-9+])")
+_ANY_CASE: Final = re.IGNORECASE
 _NAME_AT_MOST: Final = 80
 
 
@@ -86,17 +87,17 @@ def _clauses(name: str) -> frozenset[str] | None:
     "A or B and C" is "A or (B and C)", "A or B, and C" is "(A or B) and C"
     (copyright-format 1.0, "License specification").
     """
-    clauses = [_disjunction(clause) for clause in re.split(r",\s*and ", name)]
+    clauses = [_disjunction(clause) for clause in re.split(r",\s*and ", name, flags=_ANY_CASE)]
     return frozenset(clause for clause in clauses if clause) if all(clauses) else None
 
 
 def _disjunction(clause: str) -> str | None:
-    alternatives = [_conjunction(part) for part in re.split(r",? or ", clause)]
+    alternatives = [_conjunction(part) for part in re.split(r",? or ", clause, flags=_ANY_CASE)]
     return " OR ".join(each for each in alternatives if each) if all(alternatives) else None
 
 
 def _conjunction(alternative: str) -> str | None:
-    atoms = [spdx_of(part) for part in alternative.split(" and ")]
+    atoms = [spdx_of(part) for part in re.split(" and ", alternative, flags=_ANY_CASE)]
     return " AND ".join(atom for atom in atoms if atom) if all(atoms) else None
 
 
@@ -106,8 +107,9 @@ def spdx_of(name: str) -> str | None:
     gnu = _GNU.fullmatch(short)
     if gnu is not None:
         return _gnu(gnu)
-    known = _SPDX.get(short.lower())
-    return known or fixup_id(short)
+    if " WITH " in short and is_expression(short):
+        return short
+    return _SPDX.get(short.lower()) or fixup_id(short)
 
 
 def _gnu(match: re.Match[str]) -> str | None:

@@ -39,6 +39,7 @@ _WORDED: Final = {
     "apache license, version 2.0": "Apache-2.0",
     "bsd 3-clause": "BSD-3-Clause",
     "bsd 3-clause license": "BSD-3-Clause",
+    "isc license": "ISC",
     "mit license": "MIT",
     "the mit license": "MIT",
     "the mit license (mit)": "MIT",

@@ -218,6 +218,7 @@ def test_a_copyright_that_only_people_can_read_is_no_verdict(
         ("GPL-2 with Linux-syscall-note exception", "GPL-2.0-only WITH Linux-syscall-note"),
         ("GPL-3+ with Bison exception", "GPL-3.0-or-later WITH Bison-exception-2.2"),
         ("GPL-2+ with OpenSSL exception", None),
+        ("GPL-2.0-only WITH Linux-syscall-note", "GPL-2.0-only WITH Linux-syscall-note"),
         ("GPL", None),
         ("BSD-3-clause", "BSD-3-Clause"),
         ("Expat", "MIT"),
@@ -226,6 +227,15 @@ def test_a_copyright_that_only_people_can_read_is_no_verdict(
 )
 def test_debians_short_names_become_spdx_or_stay(debian: str, spdx: str | None) -> None:
     assert spdx_of(debian) == spdx
+
+
+def test_or_binds_closer_than_and_after_a_comma_in_whatever_case() -> None:
+    text = DEP5.replace("License: LGPL-2.1+", "License: GPL-2.0+ OR BSD-2-Clause AND MIT", 1)
+    told = licences_of(text)
+    assert told.expression == (
+        "(GPL-2.0-or-later OR Artistic-1.0-Perl) AND "
+        "(GPL-2.0-or-later OR BSD-2-Clause AND MIT) AND MIT"
+    )
 
 
 def test_a_licence_that_spdx_does_not_have_keeps_the_others_from_no_one() -> None:
