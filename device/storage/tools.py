@@ -170,7 +170,8 @@ class Tools:
             case "crypto_LUKS":
                 return Luks(label, self._has_tpm(node))
             case None:
-                return Other(tags.get("PTTYPE", "something"))
+                # blkid says of each partition where it lies in the table, whatever is on it.
+                return Other(tags["PTTYPE"]) if "PTTYPE" in tags else Blank()
             case other:
                 return Other(other)
 

@@ -190,7 +190,10 @@ class Card:
             self.unreadable_times -= 1
             return Done(4, "", "Input/output error")
         found = self._container().inside if node == self.opened else self.content
+        in_table = f"DEVNAME={node}\nPART_ENTRY_SCHEME=dos\nPART_ENTRY_NUMBER=4\n"
         match found:
+            case None if node != self.opened:
+                return Done(0, in_table, "")
             case FileSystem(label):
                 return Done(0, f"DEVNAME={node}\nLABEL={label}\nTYPE=ext4\n", "")
             case Container(label):
