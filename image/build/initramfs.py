@@ -6,7 +6,7 @@ from image.build import keeping
 from image.build.layout import BOOT
 from image.build.profile import Profile
 from image.build.root import EPOCH
-from image.build.tools import Emulating, Tools
+from image.build.tools import Tools
 
 SCRIPT = "railtix-layers.sh"
 
@@ -36,12 +36,12 @@ def make(made: Path, profile: Profile, root: Path, tools: Tools, scratch: Path) 
     (folder / "tree").mkdir(parents=True)
     (folder / SCRIPT).write_bytes((BOOT / SCRIPT).read_bytes())
     (folder / "modules").write_text("".join(f"{module}\n" for module in profile.modules))
-    with Emulating(tools):
-        tools.run(
-            ["sh", "-c", _MAKE.replace("/kept/root", f"/kept/{root.name}")],
-            what="the initramfs",
-            binds={folder: "/build", folder / "tree": "/root-tree", root.parent: "/kept"},
-            environment={"SOURCE_DATE_EPOCH": str(EPOCH)},
-        )
+    tools.run(
+        ["sh", "-c", _MAKE.replace("/kept/root", f"/kept/{root.name}")],
+        what="the initramfs",
+        binds={folder: "/build", folder / "tree": "/root-tree", root.parent: "/kept"},
+        environment={"SOURCE_DATE_EPOCH": str(EPOCH)},
+        emulate=True,
+    )
     (folder / "initrd").rename(made)
     keeping.remove(folder)

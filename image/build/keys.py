@@ -7,7 +7,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 # An appliance's clock may stand at its image's build time: the certificates are older than any.
 _FROM = datetime(2024, 1, 1, tzinfo=UTC)
@@ -53,7 +53,6 @@ def _make(folder: Path, keys: SigningKeys) -> None:
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
         .add_extension(
             x509.SubjectKeyIdentifier.from_public_key(signing_key.public_key()), critical=False
         )

@@ -65,27 +65,29 @@ for file in resolv.conf hosts; do
     rm -f "$tree/etc/$file"; : > "$tree/etc/$file"; mount --bind "/etc/$file" "$tree/etc/$file"
   fi
 done
-if [ "$emulate" = yes ]; then
-  mount -t binfmt_misc binfmt_misc "$tree/proc/sys/fs/binfmt_misc"
-fi
 while [ "$1" != -- ]; do
   mkdir -p "$tree$2"
   mount --bind "$1" "$tree$2"
   shift 2
 done
 shift
-exec chroot "$tree" "$@"
+if [ "$emulate" = no ]; then exec chroot "$tree" "$@"; fi
+# The kernel knows an arm64 program by its ELF header (binfmt_misc). F: it opens qemu now, so that
+# it is found inside any other root as well. For this run alone, unless another run registered it.
+known="$tree/proc/sys/fs/binfmt_misc"
+mount -t binfmt_misc binfmt_misc "$known" || { echo "can't run arm64: binfmt_misc" >&2; exit 1; }
+ours=""
+if [ ! -e "$known/railtix-arm64" ]; then
+  cat <<'END' | chroot "$tree" sh -c 'head -c -1 > /proc/sys/fs/binfmt_misc/register'
+:railtix-arm64:M::\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff:/usr/bin/qemu-aarch64:OCF
+END
+  ours=yes
+fi
+status=0
+chroot "$tree" "$@" || status=$?
+if [ -n "$ours" ]; then echo -1 > "$known/railtix-arm64"; fi
+exit $status
 """
-
-# How the kernel knows an arm64 program (binfmt_misc): the ELF header's machine and type.
-_BINFMT = "qemu-aarch64"
-_REGISTER = r"""
-register=/proc/sys/fs/binfmt_misc
-if [ -e $register/qemu-aarch64 ]; then echo there; exit 0; fi
-printf '%s' ':qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64:OCF' > $register/register
-echo registered
-"""  # noqa: E501 -- one line to the kernel
-_FORGET = "echo -1 > /proc/sys/fs/binfmt_misc/qemu-aarch64"
 
 
 class Tools:
@@ -104,32 +106,18 @@ class Tools:
         environment: Mapping[str, str] | None = None,
         emulate: bool = False,
     ) -> str:
-        """What the program wrote; all it says goes to the log.
+        """What the program wrote; all it says goes to the log. `emulate`: it starts arm64 programs.
 
         Raises:
             StepFailed: it ended with an error.
         """
-        return self._run(arguments, what, binds or {}, environment or {}, emulate=emulate)
-
-    def emulating(self) -> "Emulating":
-        return Emulating(self)
-
-    def _run(
-        self,
-        arguments: Sequence[str],
-        what: str,
-        binds: Mapping[Path, str],
-        environment: Mapping[str, str],
-        *,
-        emulate: bool,
-    ) -> str:
-        bound = [word for source, target in binds.items() for word in (str(source), target)]
+        bound = [word for at, inside in (binds or {}).items() for word in (str(at), inside)]
         clean = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/root",
             "LC_ALL": "C.UTF-8",
             "TMPDIR": "/tmp",  # noqa: S108 -- a tmpfs of this run's own
-            **environment,
+            **(environment or {}),
         }
         command = [
             *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"),
@@ -137,30 +125,6 @@ class Tools:
             *("env", "-i", *(f"{name}={value}" for name, value in clean.items()), *arguments),
         ]
         return run(command, what=what, log=self._log)
-
-
-class Emulating:
-    """While it lasts, this kernel runs arm64 programs by the tree's own qemu."""
-
-    def __init__(self, tools: Tools) -> None:
-        self._tools = tools
-        self._is_ours = False
-
-    def __enter__(self) -> None:
-        try:
-            answer = self._tools.run(["sh", "-c", _REGISTER], what="arm64 emulation", emulate=True)
-        except StepFailed as fault:
-            raise StepFailed(
-                "this kernel cannot be told to run arm64 programs (binfmt_misc)",
-                fault.said,
-                "Load its module by `modprobe binfmt_misc`, as root and outside a container (or"
-                " in one with --privileged), and build again.",
-            ) from fault
-        self._is_ours = answer.strip() == "registered"
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_ours:
-            self._tools.run(["sh", "-c", _FORGET], what="arm64 emulation", emulate=True)
 
 
 def run(command: Sequence[str], *, what: str, log: Path) -> str:
