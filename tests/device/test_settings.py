@@ -220,3 +220,32 @@ def fields(
         else:
             found[(*above, each.name)] = each.type
     return found
+
+
+def test_a_later_releases_settings_are_passed_over_and_named(tmp_path: Path) -> None:
+    """After an update that was taken back the file may be the later release's: it must start."""
+    path = written(
+        tmp_path,
+        '[broker]\nhost = "a"\nalpn = "mqtt"\n'
+        "[updates]\nspeed_max_kib = 64\nnights_only = true\n"
+        "[hardware.camera]\nexposur_us = 5000\nwidth = 640\n[tips]\nallowed = true\n",
+    )
+    passed_over: list[str] = []
+    loaded = load(path, {}, passed_over=passed_over)
+    assert loaded.broker == BrokerSettings("a")
+    assert (loaded.updates.speed_max_kib, loaded.hardware.camera.width) == (64, 640)
+    assert {each.removeprefix(str(path)) for each in passed_over} == {
+        ":3: broker.alpn: there is no such setting: passed over",
+        ":6: updates.nights_only: there is no such setting: passed over",
+        ":8: hardware.camera.exposur_us: there is no such setting, was exposure_us meant?"
+        ": passed over",
+        ":10: tips: there is no such setting: passed over",
+    }
+    with pytest.raises(SettingsError, match="there is no such setting"):
+        load(path, {})
+
+
+def test_a_setting_that_is_known_and_wrong_is_refused_all_the_same(tmp_path: Path) -> None:
+    path = written(tmp_path, "[broker]\nport = 1\nnew = 2\n")
+    with pytest.raises(SettingsError, match="host: must be set"):
+        load(path, {}, passed_over=[])
