@@ -5,6 +5,12 @@
 # a checksum: a power cut can spoil one of them and never both. It is the redundant environment that
 # fw_setenv (libubootenv) writes from Linux: checksum, one byte that counts up, variables.
 
+# On a Pi, U-Boot's own addresses leave a kernel 39 MiB, and Debian's has 50.
+if test "${board}" = rpi; then
+  setenv kernel_addr_r 0x08000000
+  setenv ramdisk_addr_r 0x10000000
+fi
+
 setexpr one ${ramdisk_addr_r} + 1000
 setexpr two ${ramdisk_addr_r} + 2000
 setexpr plain ${ramdisk_addr_r} + 3000

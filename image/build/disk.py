@@ -6,7 +6,7 @@ from pathlib import Path
 
 from image.build import keeping
 from image.build.faults import BuildFault
-from image.build.layout import BOOT, LAYOUT, boot_state, genimage
+from image.build.layout import BOOT, LAYOUT, boot_state, genimage, u_boot_environment
 from image.build.profile import Profile
 from image.build.tools import FIRMWARE as UNPACKED
 from image.build.tools import Tools
@@ -97,7 +97,9 @@ def boot_files(profile: Profile, tree: Path, tools_tree: Path) -> dict[str, Path
             overlay = firmware / "overlays" / name
             if overlay.is_file():
                 files[f"overlays/{name}"] = overlay
-    files["u-boot.bin"] = tools_tree / UNPACKED / "usr/lib/u-boot/rpi_arm64/u-boot.bin"
+    u_boot = tools_tree / UNPACKED / "usr/lib/u-boot/rpi_arm64/u-boot.bin"
+    files["u-boot.bin"] = u_boot
+    files["uboot.env"] = u_boot_environment(u_boot.read_bytes())
     files["config.txt"] = ("\n".join(profile.config_txt) + "\n").encode()
     files["cmdline.txt"] = CMDLINE.encode()
     partition = BOOT.parent / "boot-partition"

@@ -75,6 +75,23 @@ def _copy(variables: tuple[str, ...], size: int, count: int) -> bytes:
     return zlib.crc32(body).to_bytes(4, "little") + bytes([count]) + body
 
 
+def u_boot_environment(program: bytes) -> bytes:
+    """`uboot.env` for the Pi's U-Boot: its own defaults, but no key stops it from booting.
+
+    A checksum and variables, 16 KiB (CONFIG_ENV_SIZE of rpi_arm64); a U-Boot that wants another size
+    takes its defaults and waits two seconds for a key.
+
+    Raises:
+        ValueError: the program holds no defaults.
+    """
+    at = program.index(b"\0bootcmd=") + 1
+    defaults = program[at : program.index(b"\0\0", at)].split(b"\0")
+    kept = [variable for variable in defaults if not variable.startswith(b"bootdelay=")]
+    # -2: at once, whatever is typed.
+    body = b"\0".join([*kept, b"bootdelay=-2"]).ljust(0x4000 - 4, b"\0")
+    return zlib.crc32(body).to_bytes(4, "little") + body
+
+
 def genimage(layout: Layout, *, root: str, image: str) -> str:
     """genimage's plan of the disk; its inputs lie beside it."""
     return f"""\
