@@ -6,7 +6,7 @@ the one before to understand more than that says so in the journal, and is not g
 """
 
 from functools import cache
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 import msgspec
 from msgspec import inspect
@@ -22,7 +22,7 @@ class _Tagged(msgspec.Struct, frozen=True):
 
 @cache
 def _known_tags() -> frozenset[str]:
-    return frozenset(each.tag for each in _structs(_info_of(Entry)) if isinstance(each.tag, str))
+    return frozenset(str(each.__struct_config__.tag) for each in get_args(Entry))
 
 
 def decode_later(body: bytes) -> Entry | None:
@@ -66,22 +66,20 @@ def _meant(raw: object, kind: inspect.UnionType) -> inspect.Type:
     """The member of a union that this is."""
     if isinstance(raw, dict):
         members = cast("dict[str, object]", raw)
-        for each in _structs(kind):
-            if each.tag is None or members.get(each.tag_field or "") == each.tag:
+        for each in _objects(kind):
+            tag_field, tag = getattr(each, "tag_field", None), getattr(each, "tag", None)
+            if tag_field is None or members.get(tag_field) == tag:
                 return each
     if isinstance(raw, list):
         for each in kind.types:
             if isinstance(each, inspect.VarTupleType | inspect.ListType):
                 return each
-    for each in kind.types:
-        if isinstance(raw, dict) and isinstance(each, inspect.DataclassType):
-            return each
     return inspect.AnyType()
 
 
-def _structs(kind: inspect.Type) -> tuple[inspect.StructType, ...]:
-    types = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    return tuple(each for each in types if isinstance(each, inspect.StructType))
+def _objects(kind: inspect.UnionType) -> tuple[inspect.StructType | inspect.DataclassType, ...]:
+    objects = inspect.StructType | inspect.DataclassType
+    return tuple(each for each in kind.types if isinstance(each, objects))
 
 
 @cache

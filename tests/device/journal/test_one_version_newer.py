@@ -189,7 +189,7 @@ def test_what_a_kind_owes_that_is_new_a_reset_does_not_guess(later: Later, tmp_p
 def test_a_later_entry_that_is_damaged_is_still_damage(later: Later, tmp_path: Path) -> None:
     with closing(sqlite3.connect(later.path, isolation_level=None)) as connection:
         connection.execute("DROP TRIGGER entries_never_change")
-        connection.execute("UPDATE entries SET body = x'00' || body WHERE key = 'key-later'")
+        connection.execute("UPDATE entries SET body = x'00' WHERE key = 'key-later'")
     with closing(a_journal(tmp_path)) as journal:
         journal.open()
         assert list(tmp_path.glob("*aside*"))

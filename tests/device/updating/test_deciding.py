@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from device.till.receipt import SlipKind
 from device.updating.deciding import (
     ATTEMPTS_MAX,
     ROOM_FOR_THE_JOURNAL,
@@ -32,7 +31,7 @@ from device.updating.facts import (
     Use,
 )
 from device.updating.slots import Failure, Installation, Slots
-from device.updating.telling import progress_of, sentence_of, updating_slip
+from device.updating.telling import progress_of, sentence_of
 from protocol.updates import Progress, Update, UpdateState
 
 OLD = "0.1.0+202611200000"
@@ -400,4 +399,3 @@ def test_what_is_said_to_a_person() -> None:
     assert sentence_of(decide(known())) == "it is being fetched"
     assert sentence_of(decide(known(bundle=WHOLE))) == "it is being installed"
     assert sentence_of(MarkGood()) == "it is at work"
-    assert updating_slip().kind is SlipKind.QUESTION
