@@ -78,8 +78,8 @@ def _copy(variables: tuple[str, ...], size: int, count: int) -> bytes:
 def u_boot_environment(program: bytes) -> bytes:
     """`uboot.env` for the Pi's U-Boot: its own defaults, but no key stops it from booting.
 
-    A checksum and variables, 16 KiB (CONFIG_ENV_SIZE of rpi_arm64); a U-Boot that wants another size
-    takes its defaults and waits two seconds for a key.
+    A checksum and variables, 16 KiB (CONFIG_ENV_SIZE of rpi_arm64); a U-Boot that wants another
+    size takes its defaults and waits two seconds for a key.
 
     Raises:
         ValueError: the program holds no defaults.

@@ -122,9 +122,12 @@ def put_together(
     tools.run(["sh", "-c", _ENABLE], what="users and units", binds={tree: "/root-tree"})
     # systemd would write it at the first boot; the initramfs does, the same for every boot.
     (tree / "etc/machine-id").write_text("")
-    clock = tree / "usr/lib/clock-epoch"
-    clock.touch()
-    os.utime(clock, (epoch, epoch))
+    (tree / "usr/lib/clock-epoch").touch()
+    # /etc and /var are as old as /usr: else systemd would rebuild its caches at every boot.
+    for name in ("etc", "var"):
+        (tree / name / ".updated").write_text("")
+    for name in ("usr/lib/clock-epoch", "etc/.updated", "var/.updated", "usr"):
+        os.utime(tree / name, (epoch, epoch))
 
 
 def _firmware(tree: Path, parts: Parts, log: Path) -> None:

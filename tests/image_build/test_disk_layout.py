@@ -1,5 +1,6 @@
 import re
 import zlib
+from itertools import pairwise
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_no_two_parts_of_the_disk_overlap() -> None:
         (LAYOUT.boot_at, LAYOUT.boot_size),
     ]
     assert LAYOUT.copy_one >= 1 << 20  # behind the partition table
-    for (at, size), (following, _) in zip(spans, spans[1:], strict=False):
+    for (at, size), (following, _) in pairwise(spans):
         assert at + size <= following
 
 
@@ -43,14 +44,16 @@ def test_the_plan_of_the_disk_has_the_signature_that_the_boot_script_asks_for() 
 
 def test_data_is_the_last_partition_and_says_that_it_was_never_made() -> None:
     plan = genimage(LAYOUT, root="root.ext4", image="x.img")
-    names = re.findall(r"^  partition ([a-z-]+) \{", plan, re.M)
+    names = re.findall(r"^  partition ([a-z-]+) \{", plan, re.MULTILINE)
     assert names == ["state-one", "state-two", "boot", "root-a", "root-b", "data"]
     assert "partition-type = 0xDA" in plan[plan.index("partition data") :]
 
 
 def test_linux_and_u_boot_look_for_the_boot_state_in_the_same_sectors() -> None:
     environment = LAYOUT.template("fw_env.config")
-    places = re.findall(r"^/dev/railtix/disk\s+(0x[0-9a-f]+)\s+(0x[0-9a-f]+)$", environment, re.M)
+    places = re.findall(
+        r"^/dev/railtix/disk\s+(0x[0-9a-f]+)\s+(0x[0-9a-f]+)$", environment, re.MULTILINE
+    )
     script = LAYOUT.template("boot.cmd", ARGUMENTS="")
     sectors = re.findall(r"setenv block ([0-9a-f]+)", script)
     assert [int(at, 16) for at, _ in places] == [int(sector, 16) * 512 for sector in sectors]
