@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import structlog
 
-from cloud.store.database import migrate
+from tests.used_again import UsedAgain
 from venue.servers import Authority, Broker, Credentials, Postgres
 
 WORKER_NAMES = ("1", "2", "3", "4")
@@ -49,16 +49,13 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def _laid_out(postgres: Postgres) -> str:
-    """A database with our tables, for others to be copied from."""
-    name = "laid_out"
-    migrate(postgres.create_database(name))
-    return name
+def _used_again(postgres: Postgres) -> UsedAgain:
+    return UsedAgain(postgres)
 
 
 @pytest.fixture(scope="session")
 def _database_names() -> Iterator[str]:
-    return (f"test_{number}" for number in itertools.count(1))
+    return (f"empty_{number}" for number in itertools.count(1))
 
 
 @pytest.fixture
@@ -70,13 +67,11 @@ def empty_postgres_url(postgres: Postgres, _database_names: Iterator[str]) -> It
 
 
 @pytest.fixture
-def postgres_url(
-    postgres: Postgres, _laid_out: str, _database_names: Iterator[str]
-) -> Iterator[str]:
+def postgres_url(postgres: Postgres, _used_again: UsedAgain) -> Iterator[str]:
     """The same with our tables in it."""
-    name = next(_database_names)
-    yield postgres.create_database(name, template=_laid_out)
-    postgres.drop_database(name)
+    name = _used_again.take()
+    yield postgres.url(name)
+    _used_again.give_back(name)
 
 
 @pytest.fixture(scope="session")
