@@ -80,9 +80,13 @@ def issue_to(
     now: datetime,
     *,
     top_up_url: str | None = None,
+    after_the_end: bool = True,
 ) -> dict[DeviceId, int]:
     """The same for many: what an event's policies share is read once, since sales wait for the
-    locks meanwhile. Nothing is said to an appliance that was never entered."""
+    locks meanwhile. Nothing is said to an appliance that was never entered.
+
+    `after_the_end`: as for `expires_at`.
+    """
     issued: dict[DeviceId, int] = {}
     shared: dict[EventId, _Shared] = {}
     releases = read_releases(connection)
@@ -112,7 +116,15 @@ def issue_to(
         for row in rows:
             words = shared[row.event_id]
             due = due_for(releases, row)
-            policy = _policy(words, row, due, now, top_up_url or urls.get(row.device_id))
+            until = expires_at(words.event.ends_at, now, after_the_end=after_the_end)
+            policy = _policy(
+                words,
+                row,
+                due,
+                issued_at=now,
+                expires_at=until,
+                top_up_url=top_up_url or urls.get(row.device_id),
+            )
             if is_news(due, row):
                 announced.append(_announced(row, due))
             letters.append(
@@ -122,7 +134,7 @@ def issue_to(
                     "jws": sign_policy(policy, keys.policy.private, keys.policy.kid),
                     "event_version": words.version,
                     "issued_at": now,
-                    "expires_at": expires_at(words.event.ends_at, now),
+                    "expires_at": until,
                 }
             )
         if letters:
@@ -201,15 +213,21 @@ def _announced(device: _Row, due: Due | None) -> dict[str, Any]:
 
 
 def _policy(
-    words: _Shared, device: _Row, due: Due | None, now: datetime, top_up_url: str | None
+    words: _Shared,
+    device: _Row,
+    due: Due | None,
+    *,
+    issued_at: datetime,
+    expires_at: datetime,
+    top_up_url: str | None,
 ) -> Policy:
     assert device.stall_id is not None, "an appliance without a stall has no policy"
     event = words.event
     return Policy(
         version=device.policy_version,
         device_id=device.device_id,
-        issued_at_ms=_ms(now),
-        expires_at_ms=_ms(expires_at(event.ends_at, now)),
+        issued_at_ms=_ms(issued_at),
+        expires_at_ms=_ms(expires_at),
         event_id=event.event_id,
         event_name=event.name,
         stall_id=device.stall_id,

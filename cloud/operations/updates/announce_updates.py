@@ -32,7 +32,9 @@ def announce_updates(connection: Connection, keys: KeyRing, now: datetime) -> di
         return {}
     lock_devices(connection, behind)
     # Another one may just have done it: only who lags behind under the locks.
-    issued = issue_to(connection, keys, who_is_behind(connection, behind), now)
+    still_behind = who_is_behind(connection, behind)
+    # In winter too: hearing of an update is no leave to sell on after the event.
+    issued = issue_to(connection, keys, still_behind, now, after_the_end=False)
     if issued:
         deed = AuditRow(
             at=now,

@@ -22,7 +22,7 @@ from cloud.operations.updates.release_update import (
     roll_out,
 )
 from cloud.operations.updates.set_channel import set_channel
-from cloud.store.tables import device_updates, devices, policies
+from cloud.store.tables import device_updates, devices, events, policies
 from protocol.ids import DeviceId
 from protocol.policy import Policy, Update, find, open_policy
 from protocol.updates import Progress, System, UpdateState, in_rollout
@@ -136,6 +136,19 @@ def test_an_appliance_that_names_no_slot_never_hears_of_updates(floor: Floor) ->
     floor.ask(till, till.heartbeat())
     assert announce(floor) == {"till-1": 3}, "it was flashed with something else meanwhile"
     assert told(floor) is None
+
+
+def test_hearing_of_an_update_is_no_leave_to_sell_on_after_the_event(floor: Floor) -> None:
+    add_till(floor)
+    ended = floor.now() - timedelta(days=30)
+    with floor.database.transaction() as connection:
+        connection.execute(update(events).values(ends_at=ended))
+    release(floor, NEW)
+    announce(floor)
+    assert told(floor) == NEW
+    with floor.database.reading() as connection:
+        until = select(policies.c.expires_at).where(policies.c.version == 2)
+        assert connection.execute(until).scalar_one() == ended + timedelta(days=2)
 
 
 def test_a_release_for_other_hardware_is_not_announced_and_hides_no_other(floor: Floor) -> None:
