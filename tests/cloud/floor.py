@@ -175,7 +175,7 @@ class Floor:
 
     def __init__(self, url: str, keys_folder: Path, *, starts_at: datetime | None = START) -> None:
         """`starts_at`: the clock stands there until a test moves it; None: the real clock."""
-        _lay_tables(url)
+        lay_tables(url)
         self.url = url
         self.database = Database(url)
         self.keys = KeyRing(keys_folder)
@@ -454,7 +454,7 @@ class Floor:
             )
 
 
-def _lay_tables(url: str) -> None:
+def lay_tables(url: str) -> None:
     """Our tables, where they are not there yet: an SQLite file is copied from one made before."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +8,21 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from cloud.access.roles import Role
+from cloud.api.app import make_app
+from cloud.api.changes import WalletChanges
+from cloud.api.context import Cloud
+from cloud.clock import utc_clock
+from cloud.keys import KeyRing
+from cloud.operations.people.access_tokens import create_token
+from cloud.operations.till.pos import Desk
+from cloud.operations.updates.bundle_folder import BundleFolder
+from cloud.store.database import Database
 from device.hardware.decoding import read_qr
 from protocol.wallet_qr import read
 from provisioning.cli.app import app
-from venue.programs import Program
+from tests.cloud.api.edge import URL, serving
+from tests.cloud.floor import lay_tables
 from venue.servers import Authority
 
 EVENT = """
@@ -40,7 +49,7 @@ initials = "MB"
 
 
 class Ops:
-    """railtix-ops, asking a real cloud."""
+    """railtix-ops, asking the HTTP edge behind a real server."""
 
     def __init__(self, folder: Path, url: str, token: str) -> None:
         self.folder = folder
@@ -67,20 +76,23 @@ class Ops:
 
 @pytest.fixture
 def ops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ops]:
+    """A cloud in which nothing stands so far, on the real clock."""
     monkeypatch.chdir(tmp_path)
-    config, ready = tmp_path / "cloud.toml", tmp_path / "ready.json"
-    config.write_text(f'state = "{tmp_path / "state"}"\n[http]\nport = 0\n')
-    cloud = [sys.executable, "-m", "cloud"]
-    subprocess.run([*cloud, "migrate", "--config", config], check=True, capture_output=True)
-    made = subprocess.run(
-        [*cloud, "token", "create", "ana", "--config", config],
-        check=True,
-        capture_output=True,
-        text=True,
+    url = f"sqlite:///{tmp_path / 'cloud.sqlite'}"
+    lay_tables(url)
+    database, keys = Database(url), KeyRing(tmp_path / "keys")
+    cloud = Cloud(
+        database=database,
+        keys=keys,
+        desk=Desk(database, keys, utc_clock),
+        public_url=URL,
+        changes=WalletChanges(database),
+        bundles=BundleFolder(tmp_path / "updates", 10_000_000),
     )
-    argv = [*cloud, "serve", "--config", str(config), "--ready-file", str(ready)]
-    with Program("cloud", argv, tmp_path / "cloud.log", ready=ready.exists):
-        yield Ops(tmp_path, json.loads(ready.read_text())["url"], made.stdout.strip())
+    made = create_token(database, Role.OPS, "ana", None, utc_clock())
+    with serving(make_app(cloud)) as address:
+        yield Ops(tmp_path, address, made.token)
+    database.close()
 
 
 def test_an_event_with_its_appliance_and_badge_is_set_up_by_commands(
