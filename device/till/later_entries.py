@@ -70,16 +70,13 @@ def _meant(raw: object, kind: inspect.UnionType) -> inspect.Type:
             tag_field, tag = getattr(each, "tag_field", None), getattr(each, "tag", None)
             if tag_field is None or members.get(tag_field) == tag:
                 return each
-    if isinstance(raw, list):
-        for each in kind.types:
-            if isinstance(each, inspect.VarTupleType | inspect.ListType):
-                return each
     return inspect.AnyType()
 
 
 def _objects(kind: inspect.UnionType) -> tuple[inspect.StructType | inspect.DataclassType, ...]:
-    objects = inspect.StructType | inspect.DataclassType
-    return tuple(each for each in kind.types if isinstance(each, objects))
+    return tuple(
+        each for each in kind.types if isinstance(each, inspect.StructType | inspect.DataclassType)
+    )
 
 
 @cache

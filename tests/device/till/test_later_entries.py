@@ -78,7 +78,12 @@ def test_rubbish_is_no_releases_entry(body: bytes) -> None:
 
 def test_a_value_that_is_not_what_it_was_is_still_refused() -> None:
     raw = msgspec.json.decode(encode(SaleAnswered("k", approved(), "t")))
-    for changed in (raw | {"key": 7}, raw | {"outcome": "x"}, raw | {"outcome": [1]}):
+    for changed in (
+        raw | {"key": 7},
+        raw | {"outcome": "x"},
+        raw | {"outcome": [1]},
+        raw | {"outcome": {"outcome": "new"}},
+    ):
         with pytest.raises(msgspec.DecodeError):
             decode_later(msgspec.json.encode(changed))
 
