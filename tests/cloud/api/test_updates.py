@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,10 @@ import httpx
 import pytest
 
 from cloud.operations.updates.bundle_folder import PART_BYTES_MAX
+from device.bundles.fetch import Failure, Pace, Trouble, Way, fetch
+from device.bundles.folder import BundleFolder as Folder
+from device.identity.exchange import Address
+from protocol.updates import Update
 from tests.cloud.api.enrolment_office import Box, Office, said, set_status
 
 DEBIAN = "railtix-pos-debian"
@@ -197,6 +202,34 @@ def test_a_second_fetch_of_an_appliance_ends_its_first_and_others_wait_their_tur
         assert office.client(others[0]).get(path).content == content
     finally:
         fetches.at_once_max, fetches.bytes_per_s = before
+
+
+def test_the_appliances_own_program_fetches_whole_and_goes_on_and_hears_of_a_pause(
+    office: Office, tmp_path: Path
+) -> None:
+    sha256, content = released(office, 8, 1_200_000)
+    box = office.enrolled()
+    trust = ssl.create_default_context(cafile=str(office.folder / "ca" / "root.pem"))
+    trust.load_cert_chain(*box.files())
+    host, port = office.url.removeprefix("https://").split(":")
+    way = Way(Address(host, int(port)), trust)
+    announced = Update(
+        version="1.8.0",
+        sha256=sha256,
+        size=len(content),
+        compatible=DEBIAN,
+        channel="beta",
+        rollout_percent=100,
+    )
+    folder = Folder(tmp_path)
+    folder.path.mkdir()
+    folder.part(sha256).write_bytes(content[:500_001])
+    office.ops.post("/v1/ops/updates/pause", json={"version": "1.8.0", "reason": "odd"})
+    assert fetch(way, announced, folder, Pace(1e12)) == Failure(Trouble.REFUSED, "status 409")
+    assert folder.part(sha256).stat().st_size == 500_001, "what is there is kept"
+    office.ops.post("/v1/ops/updates/resume", json={"version": "1.8.0"})
+    assert fetch(way, announced, folder, Pace(1e12)) is None
+    assert folder.whole(sha256).read_bytes() == content
 
 
 def test_ops_move_an_appliance_to_beta_and_see_what_it_runs(office: Office) -> None:
