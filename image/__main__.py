@@ -1,6 +1,7 @@
 """`python -m image`: build the image, its bundles, its papers."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from image.build.profile import DEBIAN_MIRROR, DEBIAN_SECURITY_MIRROR, Mirrors, 
 
 
 def main(arguments: list[str]) -> int:
+    # An image's files are everybody's to read, whatever whoever builds it keeps to themselves.
+    os.umask(0o022)
     if arguments[:1] and arguments[0] in {"compare", "sbom", "notes"}:
         return _papers(arguments[0], arguments[1:])
     wanted = _parser().parse_args(arguments)

@@ -45,6 +45,7 @@ def mmdebstrap(profile: Profile, mirrors: Mirrors, acquire: list[str]) -> list[s
     return [
         *("mmdebstrap", "--mode=root", "--variant=minbase", "--architectures=arm64"),
         *("--format=tar", '--aptopt=APT::Install-Recommends "false"'),
+        '--aptopt=Acquire::Retries "3"',
         *(f"--aptopt={line}" for line in acquire),
         *("--dpkgopt=force-unsafe-io", "--dpkgopt=force-confold"),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in profile.excluded),
