@@ -128,6 +128,9 @@ def put_together(
         (tree / name / ".updated").write_text("")
     for name in ("usr/lib/clock-epoch", "etc/.updated", "var/.updated", "usr"):
         os.utime(tree / name, (epoch, epoch))
+    # Unpacked wheels bear the time of their unpacking, which may be long ago (see keeping).
+    for path in (tree / FIRMWARE).rglob("*"):
+        os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
 def _firmware(tree: Path, parts: Parts, log: Path) -> None:
