@@ -8,6 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
+# Tests start hundreds of Python programs: each would compile all of ours anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Debian packages: what the programs run on, and what the tests and pictures need besides.
 DEMO_PACKAGES := mosquitto libzbar0
 TEST_PACKAGES := $(DEMO_PACKAGES) postgresql chromium strace openssl systemd \
@@ -31,7 +34,11 @@ demo: $(VENV)/.demo ## A whole venue on this machine: one sale, for real (ARGS="
 test: $(VENV)/.dev ## Install what the tests need, and run them all
 	$(BIN)/pytest -q -n 2 $(PURE_TESTS) $(foreach room,$(PURE),--cov=$(subst /,.,$(room))) \
 	  --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
-	$(BIN)/pytest -q -n 4 --dist loadgroup $(addprefix --ignore=,$(PURE_TESTS) tests/image) $(ARGS)
+	$(BIN)/pytest -q -n 5 --dist loadgroup $(addprefix --ignore=,$(PURE_TESTS) tests/image) $(ARGS)
+
+.PHONY: disk-faults
+disk-faults: $(VENV)/.dev ## Fail the journal's disk at every single write (`make test`: every third)
+	RAILTIX_EVERY_WRITE=1 $(BIN)/pytest -q tests/journeys/test_disk_faults.py $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Ask the API for anything at all, for long (ARGS="--examples 500 --seed 7")

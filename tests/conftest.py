@@ -13,6 +13,12 @@ from venue.servers import Authority, Broker, Credentials, Postgres
 WORKER_NAMES = ("1", "2", "3", "4")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever is allowed to take long begins first: at the end everybody would wait for it."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def plain_logs() -> None:
     """A traceback without every local: drawing those takes a server's thread for seconds."""

@@ -110,7 +110,7 @@ class Program:
             raise
         return self
 
-    def stop(self, within_s: float = 10.0) -> int | None:
+    def stop(self, within_s: float = 45.0) -> int | None:
         """Ask it to end, make it end after `within_s`, and return its exit code, if it ever ran."""
         process = self._process
         if process is None:
