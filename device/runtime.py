@@ -383,9 +383,10 @@ class Runtime:
         lock.let_go()
         return is_free
 
-    def _touch(self) -> None:
+    def _touch(self, *, is_new: bool = True) -> None:
         """A key or a code: what it begins, no installation may break into."""
-        self._touched_at = self._clock()
+        if is_new:
+            self._touched_at = self._clock()
         if self._lock is None or self._lock.is_held or self.till.updating is not None:
             return
         try:
@@ -450,7 +451,8 @@ class Runtime:
                 self._touch()
                 self.take(happening)
             case Scanned():
-                self._touch()
+                # A code that lies before the camera all night is nobody at the till.
+                self._touch(is_new=happening.text != self._scanned.text)
                 self._scanned = happening
                 self.take(QrSeen(happening.text))
             case ReplyBytes():
