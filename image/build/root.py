@@ -46,6 +46,8 @@ def mmdebstrap(profile: Profile, mirrors: Mirrors, acquire: list[str]) -> list[s
         *("mmdebstrap", "--mode=root", "--variant=minbase", "--architectures=arm64"),
         *("--format=tar", '--aptopt=APT::Install-Recommends "false"'),
         '--aptopt=Acquire::Retries "3"',
+        # For quick.sh: apt gives dpkg a path of its own.
+        '--aptopt=DPkg::Path "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"',
         *(f"--aptopt={line}" for line in acquire),
         *("--dpkgopt=force-unsafe-io", "--dpkgopt=force-confold"),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in profile.excluded),
@@ -81,7 +83,6 @@ def make(
         environment={
             "DEBIAN_FRONTEND": "noninteractive",
             "SOURCE_DATE_EPOCH": str(EPOCH),
-            "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             **_NO_INITRAMFS,
         },
         emulate=True,
