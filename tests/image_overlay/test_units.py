@@ -169,3 +169,9 @@ def test_a_system_that_hangs_is_reset_within_what_a_pis_timer_can_count() -> Non
     for key in ("RuntimeWatchdogSec", "RebootWatchdogSec"):
         (seconds,) = re.findall(rf"^{key}=(\d+)s$", text, re.MULTILINE)
         assert 5 <= int(seconds) <= 15
+
+
+def test_no_start_makes_again_what_was_made_when_the_image_was() -> None:
+    # Else, as /etc is new each time: the linker's cache, users, catalogues (ConditionNeedsUpdate=).
+    for folder in ("etc", "var"):
+        assert (OVERLAY / folder / ".updated").read_bytes() == b""
