@@ -84,31 +84,37 @@ def images(one: Path, other: Path, programs: Programs) -> Iterator[Difference]:
     left, right = regions_of(one), regions_of(other)
     if left != right:
         yield Difference("image:table", f"partitions lie elsewhere: {left} and {right}")
+        there = {region.name: region for region in right}
+        for region in left:
+            if region.name in there:
+                yield from _files(one, other, region, there[region.name], programs)
         return
     for region in left:
         count, first = differing_bytes(one, other, region)
         if count:
-            yield from _region(one, other, region, programs)
+            yield from _files(one, other, region, region, programs)
             yield Difference(
                 f"{region.name}:(bytes)", f"{count} of {region.size}, the first at {first}"
             )
 
 
-def _region(one: Path, other: Path, region: Region, programs: Programs) -> Iterator[Difference]:
+def _files(
+    one: Path, other: Path, region: Region, there: Region, programs: Programs
+) -> Iterator[Difference]:
     """Which files of a partition differ; none, where it is the file system's own layout."""
     if region.name not in {"boot", "root-a", "root-b"}:
         return
     with tempfile.TemporaryDirectory(dir=one.parent, prefix="compare-") as scratch:
         trees: list[Path] = []
-        for number, image in enumerate((one, other)):
+        for number, (image, where) in enumerate(((one, region), (other, there))):
             tree = Path(scratch) / str(number)
             tree.mkdir()
             if region.name == "boot":
-                at = f"{image}@@{region.start}"
+                at = f"{image}@@{where.start}"
                 _run([*programs("mcopy"), "-s", "-m", "-n", "-Q", "-i", at, "::/", str(tree)])
             else:
                 part = Path(scratch) / f"{number}.ext4"
-                _cut(image, region, part)
+                _cut(image, where, part)
                 _run([*programs("debugfs"), "-R", f"rdump / {tree}", str(part)])
             trees.append(tree)
         yield from compared(trees[0], trees[1], called=region.name)

@@ -102,6 +102,14 @@ def test_bytes_that_no_file_holds_are_not_overlooked(tree: Path, tmp_path: Path)
     assert places(one, copied(one, tmp_path / "b.img", byte=-1)) == ["root-a:(bytes)"]
 
 
+def test_images_of_different_sizes_still_say_which_files_differ(tree: Path, tmp_path: Path) -> None:
+    one = image(tree, tmp_path / "a.img")
+    other = copied(one, tmp_path / "b.img", commands="set_inode_field /usr/one mode 0100755\n")
+    with other.open("ab") as file:
+        file.write(b"more")
+    assert places(one, other) == ["image:table", "root-a:/usr/one"]
+
+
 def test_regions_leave_no_byte_out(tree: Path, tmp_path: Path) -> None:
     whole = image(tree, tmp_path / "a.img")
     with whole.open("ab") as file:
