@@ -2,7 +2,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -286,6 +286,7 @@ def test_only_so_many_are_remembered_as_given_up() -> None:
     assert step.record.given_up[-1].sha256 == SHA
 
 
+@settings(deadline=None)
 @given(
     running=st.sampled_from([OLD, NEW, NEWER]),
     trying=st.none()
