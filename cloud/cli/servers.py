@@ -33,8 +33,8 @@ def api(config: Config = None, state: State = None, ready_file: ReadyFile = None
 
 def worker(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
     """One worker alone, on the shared subscription; each has a certificate of its own."""
-    from cloud.logs import log_as_json
     from cloud.alone import serve_worker
+    from cloud.logs import log_as_json
 
     with faults_told():
         log_as_json()
@@ -43,8 +43,8 @@ def worker(config: Config = None, state: State = None, ready_file: ReadyFile = N
 
 def courier(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
     """One courier alone: sends letters, asks the card provider, ends what waited long enough."""
-    from cloud.logs import log_as_json
     from cloud.alone import serve_courier
+    from cloud.logs import log_as_json
 
     with faults_told():
         log_as_json()
@@ -53,8 +53,8 @@ def courier(config: Config = None, state: State = None, ready_file: ReadyFile = 
 
 def sequencer(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
     """Takes audit records into the signed tree; of several, one works and the others stand by."""
-    from cloud.logs import log_as_json
     from cloud.alone import serve_sequencer
+    from cloud.logs import log_as_json
 
     with faults_told():
         log_as_json()
@@ -63,8 +63,8 @@ def sequencer(config: Config = None, state: State = None, ready_file: ReadyFile 
 
 def warden(config: Config = None, state: State = None, ready_file: ReadyFile = None) -> None:
     """Keeps the CRL fresh, ends revoked appliances' sessions; where the authority's folder is."""
-    from cloud.logs import log_as_json
     from cloud.alone import serve_warden
+    from cloud.logs import log_as_json
 
     with faults_told():
         log_as_json()
