@@ -116,8 +116,6 @@ class Tools:
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/root",
             "LC_ALL": "C.UTF-8",
-            # Sets of constants are written in the order of their hashes: compiled files differ.
-            "PYTHONHASHSEED": "0",
             "TMPDIR": "/tmp",  # noqa: S108 -- a tmpfs of this run's own
             **(environment or {}),
         }

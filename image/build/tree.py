@@ -44,11 +44,12 @@ LEFT_BEHIND = (
     "var/lib/dbus/machine-id", "vmlinuz*", "initrd.img*", "tmp/*", "run/*",
 )  # fmt: skip
 
+# One process compiles: what a worker compiled before shows in what it writes next.
 _ENABLE = """
 set -e
 systemd-sysusers --root=/root-tree >/dev/null
 systemctl --root=/root-tree preset-all --preset-mode=full 2>&1
-python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /root-tree -p / \\
+python3 -m compileall -q --invalidation-mode unchecked-hash -s /root-tree -p / \\
   /root-tree/opt/railtix/lib/python3.13/site-packages/device \\
   /root-tree/opt/railtix/lib/python3.13/site-packages/protocol
 """
