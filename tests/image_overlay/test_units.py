@@ -164,11 +164,11 @@ def test_nobody_can_log_in_at_a_screen_or_a_cable() -> None:
         assert "reboot" in text
 
 
-def test_a_system_that_hangs_is_reset_within_what_a_pis_timer_can_count() -> None:
+def test_a_system_that_hangs_is_reset_and_one_that_is_slow_is_not() -> None:
     text = (OVERLAY / "usr/lib/systemd/system.conf.d/railtix.conf").read_text("utf-8")
     for key in ("RuntimeWatchdogSec", "RebootWatchdogSec"):
         (seconds,) = re.findall(rf"^{key}=(\d+)s$", text, re.MULTILINE)
-        assert 5 <= int(seconds) <= 15
+        assert 30 <= int(seconds) <= 120
 
 
 def test_no_start_makes_again_what_was_made_when_the_image_was() -> None:
