@@ -1,5 +1,6 @@
 """One emulated machine: the image's own boot loader, kernel and system on QEMU's `virt` board."""
 
+import json
 import shutil
 import subprocess
 import tempfile
@@ -11,7 +12,7 @@ from typing import Final, Self
 import numpy as np
 from PIL import Image
 
-from image.emulation.console import Console, GuestError
+from image.emulation.console import Console, GuestError, connect
 from image.emulation.stage import Stage
 from image.emulation.tree import Built
 from venue.phone import empty_counter
@@ -26,7 +27,7 @@ HOST: Final = "10.0.2.2"
 
 _CREDENTIALS: Final = {
     "systemd.extra-unit.t.service": OVERLAY / "t.service",
-    "systemd.unit-dropin.-.mount": OVERLAY / "root.conf",
+    "systemd.extra-unit.tmp.mount": OVERLAY / "tmp.mount",
 }
 
 
@@ -124,6 +125,24 @@ class Machine:
         self._hang_up()
         shutil.rmtree(self._sockets, ignore_errors=True)
 
+    def arm_watchdog(self) -> None:
+        """From now on the board's watchdog resets it.
+
+        Not before: what it counts is this machine's time, and while that is busy with other things
+        the guest stands still for longer than any board may.
+        """
+        line = connect(self._sockets / "monitor")
+        with line, line.makefile("rwb", buffering=0) as monitor:
+            monitor.readline()
+            for order in (
+                {"execute": "qmp_capabilities"},
+                {"execute": "set-action", "arguments": {"watchdog": "reset"}},
+            ):
+                monitor.write(json.dumps(order).encode() + b"\n")
+                answer = json.loads(monitor.readline())
+                if "return" not in answer:
+                    raise GuestError(f"QEMU would not arm the watchdog: {answer}")
+
     def _hang_up(self) -> None:
         for name in ("stage", "console"):
             end = self.__dict__.pop(name, None)
@@ -146,8 +165,9 @@ class Machine:
             *("-blockdev", disk),
             *("-device", "virtio-blk-pci,drive=disk,bootindex=0"),
             *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
-            *("-device", "i6300esb", "-action", "watchdog=reset"),
+            *("-device", "i6300esb", "-action", "watchdog=none"),
             *_socket("console", port / "console"), *("-serial", "chardev:console"),
+            *_socket("monitor", port / "monitor"), *("-mon", "chardev=monitor,mode=control"),
             # The stage's neighbour: one network of the guest, this machine and whoever scans it.
             *("-netdev", "user,id=user", "-netdev", "hubport,id=hub0,hubid=0,netdev=user"),
             *("-netdev", f"dgram,id=lan,local.type=unix,local.path={self.lan_guest}{far_end}"),

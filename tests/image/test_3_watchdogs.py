@@ -36,6 +36,7 @@ def test_a_system_that_hangs_is_reset_by_the_hardware(
     enrolled: Counter, machine: Machine, stage: Stage
 ) -> None:
     """A fatal signal makes systemd stand still: it feeds nothing any more, and starts nothing."""
+    machine.arm_watchdog()
     said_before, readies = len(machine.console.text), stage.readies
     stage.start("kill -SEGV 1")
 
