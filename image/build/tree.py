@@ -20,6 +20,7 @@ OWN_PACKAGES = ("device", "protocol")
 # Where files lie that belong to the firmware and to the system alike.
 SYSTEM_FILES = {
     "railtix.sysusers": "usr/lib/sysusers.d/railtix.conf",
+    "railtix.tmpfiles": "usr/lib/tmpfiles.d/railtix.conf",
     "99-railtix.rules": "usr/lib/udev/rules.d/99-railtix.rules",
     "journald-railtix.conf": "usr/lib/systemd/journald.conf.d/railtix.conf",
     "50-railtix-wifi.rules": "usr/share/polkit-1/rules.d/50-railtix-wifi.rules",
