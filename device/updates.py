@@ -47,7 +47,7 @@ IMAGE_ID: Final = "railtix-pos"
 
 LOOK_S: Final = 60.0
 LOOK_SOON_S: Final = 2.0
-"""While something of it goes on."""
+"""While something of it goes on, or nobody answers: root's part may start a moment later."""
 FETCH_AGAIN_S: Final = 30.0
 FETCH_AGAIN_MAX_S: Final = 30 * 60.0
 INSTALL_AGAIN_S: Final = 5 * 60.0
@@ -289,7 +289,8 @@ class Updates:
         asked = self._rounds.ended.pop(0)
         self._rounds.thread = None
         self._slots_said = asked.slots
-        self._look_at = now_s + (LOOK_SOON_S if self.is_updating else LOOK_S)
+        is_soon = self.is_updating or asked.slots is None
+        self._look_at = now_s + (LOOK_SOON_S if is_soon else LOOK_S)
         if asked.slots is not None:
             self._is_marked = self._is_marked or asked.slots.is_good
             self._note_installation(asked.slots, now_s)
