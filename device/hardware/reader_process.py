@@ -93,13 +93,17 @@ class ReaderProcess:
 
 
 def lean(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of the environment a decoder may know; and a heap that does not grow with threads."""
+    """What of the environment a decoder may know; and memory that does not grow with threads.
+
+    OpenBLAS, which numpy brings along and nothing here uses, takes 32 MiB a core when it is loaded:
+    on a Pi's four that is half of what the process may have, beside the camera's.
+    """
     kept = {
         name: value
         for name, value in environment.items()
         if name in _KEPT or name.startswith(_KEPT_PREFIXES)
     }
-    return {**kept, "MALLOC_ARENA_MAX": "2"}
+    return {**kept, "MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _how(code: int) -> str:

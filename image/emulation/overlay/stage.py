@@ -43,8 +43,10 @@ PRESS_LOOKS, RELEASE_LOOKS = 12, 6
 """How often the driver must have looked at the matrix before a tap goes on."""
 TAP_MAX_S = 20.0
 
+# Small pictures: an emulated processor must read one within the two seconds a frame may take.
 DROP_IN = f"""[Service]
 Environment=PYTHONPATH={STAGE}/disk/shims LIBCAMERA_PIPELINES_MATCH_LIST=virtual
+Environment=RAILTIX_HARDWARE_CAMERA_WIDTH=640 RAILTIX_HARDWARE_CAMERA_HEIGHT=360
 ReadWritePaths={STAGE}
 DeviceAllow=/dev/udmabuf rw
 """
@@ -250,7 +252,7 @@ def make_printer() -> int:
     (gadget / "UDC").write_text("dummy_udc.0")
     for _ in range(600):
         with suppress(OSError):
-            return os.open("/dev/g_printer0", os.O_RDWR)
+            return os.open("/dev/g_printer0", os.O_RDWR | os.O_NONBLOCK)
         time.sleep(0.1)
     raise SystemExit("the gadget's printer did not come")
 
@@ -269,12 +271,17 @@ def watch_lamp(host: Host, lines: Path) -> None:
 
 
 def take_paper(host: Host, printer: int) -> None:
+    # Asked again and again, and never waited in: only a call of read() makes the gadget take
+    # bytes, and whoever prints resets it first.
     while True:
-        some = os.read(printer, 8192)
-        if len(some) == 3 and some.startswith(b"\x10\x04"):  # DLE EOT n: how are you?
-            os.write(printer, PRINTER_IS_WELL)
-        elif some:
-            host.tell(printed=base64.b64encode(some).decode(), at=time.monotonic())
+        try:
+            some = os.read(printer, 8192)
+            if len(some) == 3 and some.startswith(b"\x10\x04"):  # DLE EOT n: how are you?
+                os.write(printer, PRINTER_IS_WELL)
+            elif some:
+                host.tell(printed=base64.b64encode(some).decode(), at=time.monotonic())
+        except OSError:  # nothing there so far, or being reset
+            time.sleep(0.02)
 
 
 def tell_systemd(word: str) -> None:

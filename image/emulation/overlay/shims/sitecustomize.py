@@ -24,18 +24,17 @@ def _see_virtual_camera(module: ModuleType) -> None:
 
     class VirtualCamera(module.Picamera2):
         def _get_raw_modes(self):
-            return [{"format": "NV12", "size": (1280, 720)}]
+            return [{"format": "NV12", "size": (640, 360)}]
 
-        def _open_camera(self):
-            super()._open_camera()
+        def __init__(self, *args, **named):
+            super().__init__(*args, **named)
             self.allocator = LibcameraAllocator(self.camera)
 
-        def create_video_configuration(self, *, main, lores, controls, **others):
-            made = super().create_video_configuration(
-                main={**main, "format": "NV12"}, lores=None, raw=None, controls={}, **others
+        def create_video_configuration(self, *, main=None, lores=None, controls=None, **others):
+            main = {**(main or {}), "format": "NV12"}
+            return super().create_video_configuration(
+                main=main, lores=None, raw=None, controls={}, **others
             )
-            self.has_one_stream = True
-            return made
 
     def make_array(self, name):
         # The Y plane is as it would be in YUV420, and nobody looks at the others.
@@ -43,6 +42,8 @@ def _see_virtual_camera(module: ModuleType) -> None:
         stride = config["stride"]
         return np.asarray(self.make_buffer("main")).reshape(-1, stride)
 
+    # Debian's kernel has no heap for frames: libcamera gives its own.
+    module.DmaAllocator = type("NoAllocator", (), {"close": lambda self: None})
     module.Picamera2 = VirtualCamera
     request.CompletedRequest.make_array = make_array
 
