@@ -237,8 +237,10 @@ def test_a_later_releases_settings_are_passed_over_and_named(tmp_path: Path) -> 
     assert {each.removeprefix(str(path)) for each in passed_over} == {
         ":3: broker.alpn: there is no such setting: passed over",
         ":6: updates.nights_only: there is no such setting: passed over",
-        ":8: hardware.camera.exposur_us: there is no such setting, was exposure_us meant?"
-        ": passed over",
+        (
+            ":8: hardware.camera.exposur_us: there is no such setting, was exposure_us meant?"
+            ": passed over"
+        ),
         ":10: tips: there is no such setting: passed over",
     }
     with pytest.raises(SettingsError, match="there is no such setting"):
