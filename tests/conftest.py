@@ -6,11 +6,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests.used_again import UsedAgain
 from venue.servers import Authority, Broker, Credentials, Postgres
 
 WORKER_NAMES = ("1", "2", "3", "4")
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.hookimpl(trylast=True)
