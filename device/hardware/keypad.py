@@ -101,6 +101,8 @@ class MatrixKeypad:
         for row in self._rows:
             row.output_with_state(0)
         self._watch = KeyWatch()
+        self._is_astray = False
+        """Whether a scan failed halfway: a row that it left released would hear no key again."""
         self._closing = Event()
         self._thread = Thread(target=self._run, name="keypad", daemon=True)
         self._thread.start()
@@ -118,9 +120,14 @@ class MatrixKeypad:
                 for key, held in self._watch.see(self._scan(), monotonic()):
                     self._on_key(key, held)
             except Exception:  # noqa: BLE001 -- a faulty scan must not take the keypad away
+                self._is_astray = True
                 _log.exception("keypad scan failed")
 
     def _scan(self) -> frozenset[str]:
+        if self._is_astray:
+            for row in self._rows:
+                row.output_with_state(0)
+            self._is_astray = False
         # Between presses all rows are low and one look at the columns says that no key is down.
         if all(column.state for column in self._columns):
             return frozenset()

@@ -18,6 +18,8 @@ GUEST_MAC: Final = bytes.fromhex("525400123456")
 OURS: Final = "10.0.2.77"
 OUR_MAC: Final = bytes.fromhex("525400aabbcc")
 BATCH: Final = 128
+SEND_S: Final = 60.0
+"""A busy guest takes its time to take frames."""
 PATIENCE_S: Final = 3.0
 """After the last question."""
 
@@ -84,6 +86,7 @@ class Neighbour:
 
     def _send(self, target: bytes, kind: int, content: bytes) -> None:
         frame = (target + OUR_MAC + struct.pack("!H", kind) + content).ljust(60, b"\0")
+        self._wire.settimeout(SEND_S)
         self._wire.sendto(frame, self._theirs)
 
     def _listen(self, seconds: float) -> None:

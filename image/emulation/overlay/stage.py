@@ -42,6 +42,7 @@ WINDOW_S = 0.1
 PRESS_LOOKS, RELEASE_LOOKS = 12, 6
 """How often the driver must have looked at the matrix before a tap goes on."""
 TAP_MAX_S = 20.0
+READER_S = 20.0
 
 # Small pictures: an emulated processor must read one within the two seconds a frame may take.
 DROP_IN = f"""[Service]
@@ -159,11 +160,19 @@ class Camera:
         self._put(self._nothing)
 
     def show(self, picture: "bytes | None") -> None:
+        """Until another reading process runs.
+
+        Between fork and exec it holds the lines of the header's chip, which nobody can claim anew
+        meanwhile: a key pressed then would be lost.
+        """
         self._put(self._nothing if picture is None else picture)
-        for process in Path("/proc").glob("[0-9]*"):
+        before = readers()
+        for process in before:
             with suppress(OSError):
-                if b"device.hardware.reader" in (process / "cmdline").read_bytes():
-                    os.kill(int(process.name), signal.SIGKILL)
+                os.kill(process, signal.SIGKILL)
+        until = time.monotonic() + READER_S
+        while before and not readers() - before and time.monotonic() < until:
+            time.sleep(0.05)
 
     def _put(self, picture: bytes) -> None:
         draft = STAGE / "draft.jpg"
@@ -219,6 +228,16 @@ def obey(host: Host, keypad: Keypad, camera: Camera, order: "dict[str, Any]") ->
     except Exception as error:  # noqa: BLE001 -- the host hears of it, and goes on asking
         answer["failed"] = repr(error)
     host.tell(**answer, at=time.monotonic())
+
+
+def readers() -> "set[int]":
+    """The firmware's reading processes, of which there should be one."""
+    found: set[int] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if b"device.hardware.reader" in (process / "cmdline").read_bytes():
+                found.add(int(process.name))
+    return found
 
 
 def make_chip() -> Path:

@@ -192,6 +192,34 @@ def test_two_keys_in_one_column_never_short_two_outputs(
     assert {column.function for column in columns} == {"input"}
 
 
+@pytest.mark.parametrize("failing", range(4))
+def test_a_scan_that_fails_halfway_leaves_no_row_deaf(
+    keypad: MatrixKeypad,
+    wiring: "Wiring",
+    press: Press,
+    reports: list[tuple[str, bool]],
+    failing: int,
+) -> None:
+    """As when a line is busy: a process that is being started holds it for a moment."""
+    row = wiring.factory.pin(wiring.settings.keypad.rows[failing])
+    drive, faults = row.output_with_state, [OSError("GPIO busy")]
+
+    def fail_once(state: float) -> None:
+        if faults:
+            raise faults.pop()
+        drive(state)
+
+    row.output_with_state = fail_once
+    press("5")
+    assert faults == []
+    reports.clear()
+
+    for key in "1478":
+        press(key)
+
+    assert [key for key, _ in reports] == list("1478")
+
+
 def test_a_callback_that_fails_does_not_take_the_keypad_away(
     keypad: MatrixKeypad, press: Press, reports: list[tuple[str, bool]]
 ) -> None:
