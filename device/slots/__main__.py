@@ -36,6 +36,10 @@ def serve(
         Path, typer.Option(help="Held by the till while a sale is open.", metavar="FILE")
     ] = Path("/run/railtix/sale.lock"),
     user: Annotated[str, typer.Option(help="Who may ask, beside root.")] = "railtix",
+    *,
+    unconfirmed: Annotated[
+        float, typer.Option(help="How long a slot may run that nobody calls good.", metavar="S")
+    ] = 1800.0,
 ) -> None:
     """Answer until a SIGTERM; an installation that goes on is RAUC's, and goes on."""
     import grp
@@ -66,6 +70,7 @@ def serve(
         Rauc(),
         Places(updates=updates, hold=hold, lock=lock, mark=socket.with_name("good")),
         owners=users,
+        unconfirmed_s=unconfirmed,
     )
     with listen(socket, gid) as listening:
         answer(listening, keeper, users, stopping)

@@ -1,5 +1,6 @@
 """Bundles for the test: the slot of the image as another version, with a fault, by a stranger."""
 
+import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -12,27 +13,33 @@ from image.build.keys import SigningKeys
 from image.build.layout import LAYOUT
 from image.build.tools import Tools
 from image.emulation.console import GuestError
+from image.emulation.slots import Root
 from image.emulation.tree import Built
 
+COMPATIBLE: Final = "railtix-pos-debian"
 OS_RELEASE: Final = "/usr/lib/os-release"
 CRASHING: Final = {
     "/usr/lib/systemd/system/railtix-pos.service.d/crash.conf": (
         "[Service]\nExecStart=\nExecStart=/bin/sh -c 'kill -SEGV $$'\n"
-    )
+    ),
+    "/usr/lib/systemd/system/railtix-slots.service.d/soon.conf": (
+        "[Service]\nExecStart=\nExecStart=/opt/railtix/bin/railtix-slots serve --unconfirmed 60\n"
+    ),
 }
-"""A firmware that never says it is ready."""
+"""A firmware that never says it is ready, given a minute and not thirty."""
 
 
 class BundleMaker:
     """Makes bundles in `folder` with the tools and the keys that made the image."""
 
-    def __init__(self, built: Built, folder: Path, *, compatible: str, epoch: int) -> None:
+    def __init__(self, built: Built, folder: Path, *, epoch: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._built = built
         self.folder = folder
-        self._compatible = compatible
         self._epoch = epoch
         self._keys = keys.development(built.keys)
+        self.roots: set[Root] = set()
+        """What lies in a slot that took one of these whole."""
 
     def altered(self, name: str, version: str, files: Mapping[str, str]) -> Path:
         """The image's slot as this version, with these files in it."""
@@ -46,6 +53,9 @@ class BundleMaker:
             for line in said.splitlines(keepends=True)
         )
         self._put(root, {OS_RELEASE: release, **files})
+        with root.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.roots.add(Root(LAYOUT.slot_size, digest))
         return self._sign(work, name, version, self._keys)
 
     def foreign(self, name: str, version: str) -> Path:
@@ -109,7 +119,7 @@ class BundleMaker:
 
     def _sign(self, work: Path, name: str, version: str, signer: SigningKeys) -> Path:
         tools = Tools(self._built.tools.resolve(), self.folder / "bundles.log")
-        text = bundle.manifest(self._compatible, version, "a bundle for the test")
+        text = bundle.manifest(COMPATIBLE, version, "a bundle for the test")
         made = bundle.make(work, f"{name}.raucb", text, signer, tools, epoch=self._epoch)
         at = self.folder / made.name
         made.replace(at)

@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from image.emulation.bundles import BundleMaker
 from image.emulation.counter import Counter, office
 from image.emulation.cutting import Bench
 from image.emulation.machine import Machine
@@ -20,6 +21,9 @@ from venue.stack import Venue
 
 TRANSCRIPT_VARIABLE: Final = "RAILTIX_IMAGE_TRANSCRIPT"
 """A file for what was seen: the docs' section is made from it."""
+
+EPOCH: Final = 1_760_000_000
+"""When these bundles say they were made: any time will do."""
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +60,12 @@ def bench(
         yield bench
     finally:
         bench.close()
+
+
+@pytest.fixture(scope="session")
+def maker(built: Built, tmp_path_factory: pytest.TempPathFactory) -> BundleMaker:
+    """Other bundles than the image's own."""
+    return BundleMaker(built, tmp_path_factory.mktemp("bundles"), epoch=EPOCH)
 
 
 @pytest.fixture
