@@ -68,8 +68,8 @@ class Machine:
         folder.mkdir(parents=True, exist_ok=True)
         self._has_stage = with_stage
         self._sockets = Path(tempfile.mkdtemp(prefix="railtix-qemu-"))
-        self.lan_host: Final = self._sockets / "lan-host"
-        self.lan_guest: Final = self._sockets / "lan-guest"
+        self.lan_in: Final = self._sockets / "lan-in"
+        self.lan_out: Final = self._sockets / "lan-out"
         self._program = Program("qemu", self._words(disk, words), folder / "qemu.log")
         self.console: Console
         self.stage: Stage
@@ -156,7 +156,6 @@ class Machine:
         share = self.built.tools / "usr" / "share"
         firmware = self.built.tools / "usr" / "lib" / "u-boot" / "qemu_arm64" / "u-boot.bin"
         port = self._sockets
-        far_end = f",remote.type=unix,remote.path={self.lan_host}"
         return [
             *self.built.program("qemu-system-aarch64"),
             *("-L", str(share / "qemu"), "-nodefaults", "-display", "none", "-no-user-config"),
@@ -168,12 +167,13 @@ class Machine:
             *("-device", "i6300esb", "-action", "watchdog=none"),
             *_socket("console", port / "console"), *("-serial", "chardev:console"),
             *_socket("monitor", port / "monitor"), *("-mon", "chardev=monitor,mode=control"),
-            # The stage's neighbour: one network of the guest, this machine and whoever scans it.
-            *("-netdev", "user,id=user", "-netdev", "hubport,id=hub0,hubid=0,netdev=user"),
-            *("-netdev", f"dgram,id=lan,local.type=unix,local.path={self.lan_guest}{far_end}"),
-            *("-netdev", "hubport,id=hub1,hubid=0,netdev=lan"),
-            *("-netdev", "hubport,id=hub2,hubid=0"),
-            *("-device", "virtio-net-pci,netdev=hub2,mac=52:54:00:12:34:56"),
+            *("-netdev", "user,id=user"),
+            *("-device", "virtio-net-pci,netdev=user,mac=52:54:00:12:34:56"),
+            # A neighbour on the guest's wire: what it sends goes to the guest alone, and it hears
+            # what the guest says.
+            *_socket("lan-in", self.lan_in), *_socket("lan-out", self.lan_out),
+            *("-object", "filter-redirector,id=in,netdev=user,queue=tx,indev=lan-in"),
+            *("-object", "filter-mirror,id=out,netdev=user,queue=rx,outdev=lan-out"),
             *(self._stage_words(test_disk) if self._has_stage else ()),
             *more,
         ]  # fmt: skip

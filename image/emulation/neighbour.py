@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
+from image.emulation.console import connect
+
 GUEST: Final = "10.0.2.15"
 """What QEMU's DHCP server gives its first guest."""
 GUEST_MAC: Final = bytes.fromhex("525400123456")
 OURS: Final = "10.0.2.77"
 OUR_MAC: Final = bytes.fromhex("525400aabbcc")
 BATCH: Final = 128
-SEND_S: Final = 60.0
-"""A busy guest takes its time to take frames."""
 PATIENCE_S: Final = 3.0
 """After the last question."""
 
@@ -40,21 +40,21 @@ class Answers:
 
 
 class Neighbour:
-    """One end of the wire; `with` closes it. The machine must know its address already."""
+    """One end of the wire; `with` closes it."""
 
-    def __init__(self, ours: Path, theirs: Path) -> None:
-        ours.unlink(missing_ok=True)
-        self._wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
-        self._wire.bind(str(ours))
-        self._theirs = str(theirs)
+    def __init__(self, towards: Path, back: Path) -> None:
+        """`towards` takes frames for the guest, `back` gives those that it sent."""
+        self._towards = connect(towards)
+        self._back = connect(back)
+        self._rest = b""
         self.answers = Answers()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._wire.close()
+        self._towards.close()
+        self._back.close()
 
     def ping(self, timeout_s: float) -> bool:
         """Whether it is there, which it may say."""
@@ -86,18 +86,21 @@ class Neighbour:
 
     def _send(self, target: bytes, kind: int, content: bytes) -> None:
         frame = (target + OUR_MAC + struct.pack("!H", kind) + content).ljust(60, b"\0")
-        self._wire.settimeout(SEND_S)
-        self._wire.sendto(frame, self._theirs)
+        self._towards.sendall(struct.pack("!I", len(frame)) + frame)
 
     def _listen(self, seconds: float) -> None:
+        """QEMU puts each frame's length before it."""
         deadline = _clock() + seconds
         while (left := deadline - _clock()) > 0:
-            self._wire.settimeout(left)
+            self._back.settimeout(left)
             try:
-                frame = self._wire.recv(1 << 16)
+                some = self._back.recv(1 << 16)
             except TimeoutError:
                 return
-            self._take(frame)
+            self._rest += some
+            while len(self._rest) >= 4 + (size := int.from_bytes(self._rest[:4], "big")):
+                self._take(self._rest[4 : 4 + size])
+                self._rest = self._rest[4 + size :]
 
     def _take(self, frame: bytes) -> None:
         kind, content = struct.unpack("!H", frame[12:14])[0], frame[14:]
