@@ -216,6 +216,7 @@ def test_a_reset_that_was_cut_off_anywhere_is_finished_by_the_next(
             continue
         assert isinstance(ended, Done)
         break
+    monkeypatch.setattr(Path, "unlink", real)
     assert files_of(state) == {}
     assert (state / "journal-before-reset-1.db").exists()
     assert isinstance(reset(settings_of(state), keep_identity=False), Done), "a second one too"
