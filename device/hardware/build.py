@@ -91,8 +91,10 @@ def open_hardware(
             if settings.printer.kind == "none"
             else EscposPrinter(settings.printer, connect, spool=state, on_change=on_printer),
         )
-        scanner = _closing(parts, Scanner(reader, on_qr))
+        # Before the scanner: its process, between fork and exec, holds every line of the chip, and
+        # a line that is claimed anew meanwhile is busy.
         keypad = _closing(parts, MatrixKeypad(settings.keypad, on_key, pin_factory))
+        scanner = _closing(parts, Scanner(reader, on_qr))
         return Hardware(scanner, keypad, lamp, buzzer, printer, joins, parts.pop_all())
 
 
