@@ -24,6 +24,13 @@ app = typer.Typer(
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="As `update status` names it.")]
 OfChannel = Annotated[str | None, typer.Option("--channel", help="In this channel alone.")]
 OfCompatible = Annotated[str | None, typer.Option("--compatible", help="For this hardware alone.")]
+_HEAD: Final = ("Version", "Channel", "For", "Released (UTC)", "To")
+_COUNTS: Final = (
+    *("Told", "Run", "Fetch", "Install", "Try"),
+    *("Confirmed", "Refused", "Rolled back"),
+)
+_TABLE_WIDTH_MIN: Final = 150
+"""A version that is cut off names none: on a narrower terminal each release has two lines."""
 _COLOURS: Final = {"confirmed": "green", "refused": "red", "rolled_back": "red bold"}
 
 
@@ -147,12 +154,19 @@ def _show(said: Any, *, as_json: bool) -> None:
     if not said["releases"]:
         out.print("Nothing was released yet: `railtix-ops update release BUNDLE`")
         return
-    table = Table("Version", "Channel", "For", "Released (UTC)", "To", "Told", "Run")
-    for name in ("Fetch", "Install", "Try", "Confirmed", "Refused", "Rolled back"):
-        table.add_column(name, justify="right")
-    for each in said["releases"]:
-        table.add_row(*_row(each))
-    out.print(table)
+    if out.width >= _TABLE_WIDTH_MIN:
+        table = Table(*_HEAD)
+        for name in _COUNTS:
+            table.add_column(name, justify="right")
+        for each in said["releases"]:
+            table.add_row(*_terms(each), *_numbers(each))
+        out.print(table)
+    else:
+        for each in said["releases"]:
+            version, channel, compatible, at, to = _terms(each)
+            out.print(f"[bold]{version}[/]  {to}, {channel}, {compatible}, {at} UTC")
+            numbers = zip(_COUNTS, _numbers(each), strict=True)
+            out.print("  " + "  ".join(f"{name} {number}" for name, number in numbers))
     for each in said["releases"]:
         for line in _lines(each):
             out.print(line)
@@ -160,9 +174,19 @@ def _show(said: Any, *, as_json: bool) -> None:
         out.print(_devices(said["devices"]))
 
 
-def _row(release: Document) -> list[str]:
-    counts: Document = release["counts"]
+def _terms(release: Document) -> list[str]:
     state = "[red]paused[/]" if release["paused_at"] else f"{release['rollout_percent']} %"
+    return [
+        escape(release["version"]),
+        release["channel"],
+        escape(release["compatible"]),
+        minute(release["released_at"]),
+        state,
+    ]
+
+
+def _numbers(release: Document) -> list[str]:
+    counts: Document = release["counts"]
     numbers = (
         counts["fetching"] + counts["fetched"],
         counts["installing"],
@@ -172,15 +196,7 @@ def _row(release: Document) -> list[str]:
         counts["rolled_back"],
     )
     told = [str(counts["announced"]), str(counts["running"])]
-    return [
-        escape(release["version"]),
-        release["channel"],
-        escape(release["compatible"]),
-        minute(release["released_at"]),
-        state,
-        *told,
-        *(str(each) if each else "-" for each in numbers),
-    ]
+    return [*told, *(str(each) if each else "-" for each in numbers)]
 
 
 def _lines(release: Document) -> list[str]:
@@ -200,6 +216,8 @@ def _lines(release: Document) -> list[str]:
 
 def _devices(tries: list[Document]) -> Table:
     table = Table("Appliance", "Stall", "Runs", "State", "Since (UTC)", "Why")
+    for column in table.columns[:3]:
+        column.overflow = "fold"
     for each in tries:
         state = each["state"]
         said = "told" if each["is_announced"] else "-"

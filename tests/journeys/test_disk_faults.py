@@ -221,12 +221,22 @@ def top_up(guest: Guest) -> None:
 
 def every_ending(bar: Bar, fault_at: Callable[[int], Ending], *, stays: bool) -> set[Ending]:
     """Fail at each call in turn, until nothing was harmed, twice: how many pages a sale fills
-    depends on those before it. Of writes, which are many, every third."""
+    depends on those before it. Of writes, which are many, every third, and of those between as
+    many as it takes until each ending was seen."""
     step = 3 if stays and not EVERY else 1
     endings: list[Ending] = []
-    while endings[-2:] != [Ending.UNHARMED] * 2:
-        endings.append(fault_at(len(endings) * step + 1))
+
+    def fail(number: int) -> None:
+        endings.append(fault_at(number))
         come_back(bar)
+
+    while endings[-2:] != [Ending.UNHARMED] * 2:
+        fail(len(endings) * step + 1)
+    between = (number for number in range(1, len(endings) * step) if number % step != 1 % step)
+    for number in between:
+        if Ending.FAULT in endings:
+            break
+        fail(number)
     return set(endings)
 
 
