@@ -36,10 +36,6 @@ test: $(VENV)/.dev ## Install what the tests need, and run them all
 	  --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 	$(BIN)/pytest -q -n 5 --dist loadgroup $(addprefix --ignore=,$(PURE_TESTS) tests/image) $(ARGS)
 
-.PHONY: disk-faults
-disk-faults: $(VENV)/.dev ## Fail the journal's disk at every single write (`make test`: every third)
-	RAILTIX_EVERY_WRITE=1 $(BIN)/pytest -q tests/journeys/test_disk_faults.py $(ARGS)
-
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Ask the API for anything at all, for long (ARGS="--examples 500 --seed 7")
 	$(BIN)/python -m tests.cloud.api.fuzzing $(ARGS)

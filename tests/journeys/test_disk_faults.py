@@ -1,9 +1,5 @@
-"""A full or failing disk under the appliance's journal, in whatever staff do.
+"""A full or failing disk under the appliance's journal, at every write of whatever staff do."""
 
-A flush fails at each place in turn, a write at every third: `make disk-faults` tries them all.
-"""
-
-import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -39,7 +35,6 @@ faults = pytest.mark.parametrize(
     [("pwrite64", "ENOSPC", True), ("fdatasync", "EIO", False)],
     ids=["full disk", "failing flush"],
 )
-EVERY = os.environ.get("RAILTIX_EVERY_WRITE") == "1"
 ASK: frozenset[Light] = frozenset({Light.SHOW_QR, Light.FAULT, Light.OFFLINE_NOT_ALLOWED})
 
 
@@ -219,24 +214,13 @@ def top_up(guest: Guest) -> None:
         guest.top_up()
 
 
-def every_ending(bar: Bar, fault_at: Callable[[int], Ending], *, stays: bool) -> set[Ending]:
+def every_ending(bar: Bar, fault_at: Callable[[int], Ending]) -> set[Ending]:
     """Fail at each call in turn, until nothing was harmed, twice: how many pages a sale fills
-    depends on those before it. Of writes, which are many, every third, and of those between as
-    many as it takes until each ending was seen."""
-    step = 3 if stays and not EVERY else 1
+    depends on those before it."""
     endings: list[Ending] = []
-
-    def fail(number: int) -> None:
-        endings.append(fault_at(number))
-        come_back(bar)
-
     while endings[-2:] != [Ending.UNHARMED] * 2:
-        fail(len(endings) * step + 1)
-    between = (number for number in range(1, len(endings) * step) if number % step != 1 % step)
-    for number in between:
-        if Ending.FAULT in endings:
-            break
-        fail(number)
+        endings.append(fault_at(len(endings) + 1))
+        come_back(bar)
     return set(endings)
 
 
@@ -264,7 +248,7 @@ def test_a_disk_that_fails_in_a_sale_leaves_light_and_ledger_agreed(
         check_promise(watch, is_paid=ending in {Ending.DONE, Ending.UNHARMED})
         return ending
 
-    check_endings(every_ending(bar, fail_at, stays=stays), stays=stays)
+    check_endings(every_ending(bar, fail_at), stays=stays)
 
 
 @faults
@@ -283,7 +267,7 @@ def test_a_disk_that_fails_in_an_offline_sale_posts_it_once_or_never(
         check_promise(watch, is_paid=ending in {Ending.DONE, Ending.UNHARMED})
         return ending
 
-    check_endings(every_ending(bar, fail_at, stays=stays), stays=stays)
+    check_endings(every_ending(bar, fail_at), stays=stays)
 
 
 @faults
@@ -306,7 +290,7 @@ def test_a_disk_that_fails_in_a_refund_gives_back_once_or_never(
         assert len(opened) == (ending is not Ending.REFUSED)
         return ending
 
-    check_endings(every_ending(bar, fail_at, stays=stays), stays=stays)
+    check_endings(every_ending(bar, fail_at), stays=stays)
 
 
 @faults
