@@ -34,7 +34,7 @@ demo: $(VENV)/.demo ## A whole venue on this machine: one sale, for real (ARGS="
 test: $(VENV)/.dev ## Install what the tests need, and run them all
 	$(BIN)/pytest -q -n 2 $(PURE_TESTS) $(foreach room,$(PURE),--cov=$(subst /,.,$(room))) \
 	  --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
-	$(BIN)/pytest -q -n 5 --dist loadgroup $(addprefix --ignore=,$(PURE_TESTS) tests/image) $(ARGS)
+	$(BIN)/pytest -q -n 4 --dist loadgroup $(addprefix --ignore=,$(PURE_TESTS) tests/image) $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Ask the API for anything at all, for long (ARGS="--examples 500 --seed 7")
