@@ -217,7 +217,7 @@ def _lines(release: Document) -> list[str]:
 def _devices(tries: list[Document]) -> Table:
     table = Table("Appliance", "Stall", "Runs", "State", "Since (UTC)", "Why")
     for column in table.columns[:3]:
-        column.overflow = "fold"
+        column.no_wrap = True
     for each in tries:
         state = each["state"]
         said = "told" if each["is_announced"] else "-"
