@@ -2,6 +2,7 @@
 
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from threading import Condition, Thread
@@ -16,7 +17,7 @@ class GuestError(Exception):
     """The machine ended, or did not do in time what was waited for."""
 
 
-class Waiting:
+class Waiting(ABC):
     """What a thread of ours hears, and those who wait for some of it."""
 
     def __init__(self, path: Path, *, name: str) -> None:
@@ -52,9 +53,9 @@ class Waiting:
         """What was last heard, for whoever waited in vain."""
         return ""
 
+    @abstractmethod
     def heard(self, some: bytes) -> None:
         """Called with what came, as it came, while nobody looks."""
-        raise NotImplementedError
 
     def _listen(self) -> None:
         try:
