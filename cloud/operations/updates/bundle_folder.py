@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -130,8 +130,10 @@ class BundleFolder:
     def _forget_old_drafts(self) -> None:
         oldest = time.time() - DRAFTS_KEPT_S  # noqa: TID251  # of files: their times are the disk's
         for draft in self._folder.glob(".*.part"):
-            if draft.stat().st_mtime < oldest:
-                draft.unlink(missing_ok=True)
+            # Another upload may end meanwhile, and take its draft away.
+            with suppress(FileNotFoundError):
+                if draft.stat().st_mtime < oldest:
+                    draft.unlink()
 
 
 def _append(draft: int, size: int, part: bytes) -> Refusal | None:

@@ -140,6 +140,19 @@ def test_a_draft_that_nobody_goes_on_with_is_forgotten(
     assert [each.name for each in (tmp_path / "updates").iterdir()] == [f".{other}.part"]
 
 
+def test_a_draft_that_another_upload_takes_away_meanwhile_stops_nobody(
+    folder: BundleFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glob = Path.glob
+
+    def listed_a_moment_ago(self: Path, pattern: str) -> list[Path]:
+        return [*glob(self, pattern), self / f".{'c' * 64}.part"]
+
+    monkeypatch.setattr(Path, "glob", listed_a_moment_ago)
+    assert folder.take_part(SHA256, 0, b"x") == Received(1, is_whole=False)
+    assert [each.name for each in (tmp_path / "updates").iterdir()] == [f".{SHA256}.part"]
+
+
 @pytest.mark.parametrize("name", ["../../etc/passwd", "A" * 64, "a" * 63, "a" * 64 + "\n", ""])
 def test_no_name_leads_out_of_the_folder(folder: BundleFolder, name: str) -> None:
     with pytest.raises(AssertionError, match="no name of a bundle"):

@@ -2,9 +2,10 @@
 
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -214,6 +215,24 @@ def test_a_name_that_no_topic_can_hold_is_not_taken(office: Office, state: Path)
 def test_nobody_listening_is_no_way(office: Office, state: Path) -> None:
     claim = office.claim(host="127.0.0.1", port=1)
     assert trouble_of(enroller(state).enrol(claim)) is Trouble.NO_WAY
+
+
+def test_a_wire_cut_in_the_handshake_is_no_way_and_no_strange_cloud(
+    office: Office, state: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            with listener.accept()[0] as wire:
+                # All of the hello was read, so that the wire ends in order and is not reset.
+                wire.recv(65536)
+
+        other_end = Thread(target=hang_up)
+        other_end.start()
+        claim = office.claim(host="127.0.0.1", port=listener.getsockname()[1])
+        ended = enroller(state).enrol(claim)
+        other_end.join()
+    assert trouble_of(ended) is Trouble.NO_WAY
 
 
 def test_what_another_name_still_owes_is_not_left_behind(
