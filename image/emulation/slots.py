@@ -13,7 +13,8 @@ _AT: Final = {
     "B": LAYOUT.boot_at + LAYOUT.boot_size + LAYOUT.slot_size,
 }
 CHUNK: Final = 1 << 22
-UPDATES: Final = "/data/railtix/update"
+BY_HAND: Final = "/data/by-hand"
+"""Where bundles lie that the firmware did not fetch, and knows nothing of."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,25 @@ def version(stage: Stage) -> str:
 
 
 def fetch(stage: Stage, url: str, name: str) -> str:
-    """Bring a file of this machine into the guest's folder for updates; its path there."""
-    path = f"{UPDATES}/{name}"
+    """Bring a file of this machine into the guest; its path there."""
+    path = f"{BY_HAND}/{name}"
     program = (
         "import sys, urllib.request, shutil;"
         "answer = urllib.request.urlopen(sys.argv[1]);"
         "shutil.copyfileobj(answer, open(sys.argv[2], 'wb'), 1 << 20)"
     )
-    stage.say(f"mkdir -p {UPDATES} && python3 -c \"{program}\" '{url}' {path} && sync", 600.0)
+    stage.say(f"mkdir -p {BY_HAND} && python3 -c \"{program}\" '{url}' {path} && sync", 600.0)
     return path
+
+
+def turn_a_bit(stage: Stage, path: str, at: float) -> None:
+    """Of a file in the guest, at this part of its length; done twice it is as it was."""
+    program = (
+        "import os, sys;"
+        "file = open(sys.argv[1], 'r+b', buffering=0);"
+        "place = int(os.fstat(file.fileno()).st_size * float(sys.argv[2]));"
+        "byte = os.pread(file.fileno(), 1, place)[0];"
+        "os.pwrite(file.fileno(), bytes([byte ^ 0x10]), place);"
+        "os.fsync(file.fileno())"
+    )
+    stage.say(f'python3 -c "{program}" {path} {at}')

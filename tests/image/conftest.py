@@ -13,7 +13,9 @@ import pytest
 from image.emulation.bundles import BundleMaker
 from image.emulation.counter import Counter, office
 from image.emulation.cutting import Bench
-from image.emulation.machine import Machine
+from image.emulation.file_server import FileServer
+from image.emulation.machine import HOST, Machine
+from image.emulation.slots import fetch
 from image.emulation.stage import Stage
 from image.emulation.transcript import Transcript
 from image.emulation.tree import Built, find_built
@@ -66,6 +68,14 @@ def bench(
 def maker(built: Built, tmp_path_factory: pytest.TempPathFactory) -> BundleMaker:
     """Other bundles than the image's own."""
     return BundleMaker(built, tmp_path_factory.mktemp("bundles"), epoch=EPOCH)
+
+
+@pytest.fixture(scope="session")
+def carried(built: Built, bench: Bench) -> str:
+    """The image's own bundle, brought into the guest by hand; its path there."""
+    with FileServer(built.bundle.parent) as files:
+        url = f"http://{HOST}:{files.port}/{built.bundle.name}"
+        return fetch(bench.machine.stage, url, "carried.raucb")
 
 
 @pytest.fixture

@@ -10,9 +10,7 @@ from image.emulation.counter import Counter
 from image.emulation.cut_installs import INSTALL_WITHIN_S, cut_installs_of
 from image.emulation.cut_sales import cut_sales_of
 from image.emulation.cutting import Bench, Row
-from image.emulation.file_server import FileServer
-from image.emulation.machine import HOST
-from image.emulation.slots import fetch, root_in
+from image.emulation.slots import root_in
 from image.emulation.stage import now
 from image.emulation.tree import Built
 from venue.stack import Venue
@@ -36,16 +34,14 @@ def test_a_sale_that_loses_its_power_ends_in_what_its_light_said(
 
 
 def test_an_installation_that_loses_its_power_leaves_a_slot_that_is_whole(
-    built: Built, bench: Bench, enrolled: Counter, maker: BundleMaker
+    built: Built, bench: Bench, enrolled: Counter, maker: BundleMaker, carried: str
 ) -> None:
     stage = enrolled.stage
-    with FileServer(built.bundle.parent) as files:
-        path = fetch(stage, f"http://{HOST}:{files.port}/{built.bundle.name}", "cut.raucb")
     began = now()
-    stage.say(f"rauc install {path}", INSTALL_WITHIN_S)
+    stage.say(f"rauc install {carried}", INSTALL_WITHIN_S)
     whole = {*maker.roots, root_in(built.image, "A")}
 
-    rows = cut_installs_of(bench, path, CUTS, now() - began, whole)
+    rows = cut_installs_of(bench, carried, CUTS, now() - began, whole)
 
     assert faults(rows) == []
     assert len(rows) == CUTS

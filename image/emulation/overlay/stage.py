@@ -37,7 +37,7 @@ PRINTER = {"idVendor": "0x04b8", "idProduct": "0x0e15", "bcdUSB": "0x0200"}
 """The printer that the settings name as long as nobody says another."""
 PRINTER_IS_WELL = b"\x12"
 
-SAMPLE_S = 0.004
+SAMPLE_S = 0.009
 WINDOW_S = 0.1
 PRESS_LOOKS, RELEASE_LOOKS = 12, 6
 """How often the driver must have looked at the matrix before a tap goes on."""
