@@ -3,18 +3,23 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Final
 
 from device.journal.chain import FILE_NAME
 from device.journal.journal import look_at
 from device.till.entries import (
+    DeniedTaken,
+    PolicyTaken,
     SaleAbandoned,
     SaleAcceptedOffline,
     SaleAnswered,
     SaleCancelled,
     SaleOpened,
+    Synced,
+    SyncRefused,
+    WalletKeysTaken,
 )
 from protocol.messages import Approved
 from tests.journeys.bar import WITHIN_S, Bar, Guest, Watch, eventually, now
@@ -25,6 +30,8 @@ from venue.paper import plain
 
 WAL_NAME: Final = f"{FILE_NAME}-wal"
 ENOUGH: Final = 800
+LEARNT: Final = (DeniedTaken, PolicyTaken, Synced, SyncRefused, WalletKeysTaken)
+"""What a heartbeat's answer or a policy teaches: journaled whenever it comes, in no scene."""
 
 
 def nothing(_bar: Bar, _guest: Guest) -> None:
@@ -97,11 +104,20 @@ def journal_of(bar: Bar) -> tuple[Path, ...]:
     return folder, folder / FILE_NAME, folder / WAL_NAME, folder / f"{FILE_NAME}-shm"
 
 
-def cut_at(bar: Bar, number: int, disk: Disk, play: Callable[[], None]) -> bool:
-    """Play, and cut the power at this flush from now; False where there are not so many.
+class Hit(Enum):
+    """What the n-th flush since the scene began was."""
+
+    NONE = "there were not so many"
+    SCENE = "the scene's own n-th"
+    OTHER = "another one: something else was journaled meanwhile"
+
+
+def cut_at(bar: Bar, number: int, disk: Disk, play: Callable[[], None]) -> Hit:
+    """Play, and cut the power at this flush from now.
 
     Leaves the appliance without power where it was cut.
     """
+    watch = bar.watch()
     wal = bar.appliance.folder / WAL_NAME
     was_flushed = wal.stat().st_size
     # The appliance hangs up when its power goes; that it went is asserted below.
@@ -118,14 +134,16 @@ def cut_at(bar: Bar, number: int, disk: Disk, play: Callable[[], None]) -> bool:
     if not hit:
         assert len(flushes) < number
         assert bar.appliance.program.running
-        return False
+        return Hit.NONE
     bar.appliance.program.wait(WITHIN_S)
     bar.edge.close()
     bar.appliance.network.mend()
     assert len(flushes) == number, f"the power was to go at flush {number}: {flushes}"
+    # Read while all that was written is still there.
+    is_other = any(isinstance(entry, LEARNT) for entry in watch.journaled())
     if disk is Disk.LOSES:
         _lose_unflushed(bar, calls, was_flushed)
-    return True
+    return Hit.OTHER if is_other else Hit.SCENE
 
 
 def cut_start(bar: Bar, number: int, disk: Disk) -> bool:
@@ -171,7 +189,7 @@ def cut_everywhere(
     """Play the scene until it was cut at each of its flushes, and once more without a cut.
 
     Where staff are asked whether the goods were handed over, the same cut again, and the other
-    answer.
+    answer. A cut at another flush than was meant is judged like any, and made again.
     """
     cuts: list[Cut] = []
     number = 1
@@ -181,13 +199,16 @@ def cut_everywhere(
             guest.top_up()
         scene.prepare(bar, guest)
         watch = bar.watch()
-        if not cut_at(bar, number, disk, lambda: scene.play(bar, guest)):
+        hit = cut_at(bar, number, disk, lambda: scene.play(bar, guest))
+        if hit is Hit.NONE:
             check(watch, Cut(word_of(bar, watch.since), None, bar.edge.lights(watch.since)))
             return cuts
         word, seen = word_of(bar, watch.since), bar.edge.lights(watch.since)
         bar.appliance.switch_on(bar.venue.rng())
         cut = Cut(word, settle(bar, kept=kept), seen)
         check(watch, cut)
+        if hit is Hit.OTHER:
+            continue
         cuts.append(cut)
         kept = cut.answer is None or not kept
         if kept:
