@@ -1,6 +1,7 @@
 """Bundles for the test: the slot of the image as another version, with a fault, by a stranger."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -62,7 +63,7 @@ class BundleMaker:
         """Signed by somebody whom no image of ours believes; small, since nobody reads on."""
         work = self.folder / f"work-{name}"
         work.mkdir()
-        (work / "root.ext4").write_bytes(bytes(1 << 20))
+        (work / "root.ext4").write_bytes(os.urandom(1 << 20))
         return self._sign(work, name, version, keys.development(self.folder / "strangers"))
 
     def _copy_slot(self, to: Path) -> None:
