@@ -2,13 +2,15 @@
 
 import shutil
 from pathlib import Path
+from typing import Final
 
 from image.build import keeping
 from image.build.keys import SigningKeys
 from image.build.tools import Tools
 
-# Level 6 is where zstd still keeps two cores busy for seconds only.
-_SQUASHFS = "-comp zstd -Xcompression-level 6 -all-root -no-progress -processors 2"
+LEVEL: Final = 6
+"""Where zstd still keeps two cores busy for seconds only."""
+_SQUASHFS: Final = "-comp zstd -Xcompression-level {} -all-root -no-progress -processors 2"
 
 _BUNDLE = """
 set -e
@@ -37,7 +39,14 @@ filename=root.ext4
 
 
 def make(
-    work: Path, name: str, manifest_text: str, keys: SigningKeys, tools: Tools, *, epoch: int
+    work: Path,
+    name: str,
+    manifest_text: str,
+    keys: SigningKeys,
+    tools: Tools,
+    *,
+    epoch: int,
+    level: int = LEVEL,
 ) -> Path:
     """The bundle of `work/root.ext4`; only whoever holds the key can make one."""
     folder = work / "bundle"
@@ -58,7 +67,7 @@ def make(
             places[variable] = f"/keys/{variable.lower()}"
     try:
         tools.run(
-            ["sh", "-c", _BUNDLE.replace("@SQUASHFS@", _SQUASHFS)],
+            ["sh", "-c", _BUNDLE.replace("@SQUASHFS@", _SQUASHFS.format(level))],
             what="the bundle",
             binds={work: "/build", handed: "/keys"},
             environment={"SOURCE_DATE_EPOCH": str(epoch), **places},

@@ -110,7 +110,7 @@ class BundleMaker:
     def _sign(self, work: Path, name: str, version: str, signer: SigningKeys) -> Path:
         tools = Tools(self._built.tools.resolve(), self.folder / "bundles.log")
         text = bundle.manifest(COMPATIBLE, version, "a bundle for the test")
-        made = bundle.make(work, f"{name}.raucb", text, signer, tools, epoch=self._epoch)
+        made = bundle.make(work, f"{name}.raucb", text, signer, tools, epoch=self._epoch, level=1)
         at = self.folder / made.name
         made.replace(at)
         shutil.rmtree(work)

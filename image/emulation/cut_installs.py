@@ -60,7 +60,7 @@ def cut_installs_of(
         began = now()
         stage.start(f"rauc install {path}")
         time.sleep(max(0.0, began + moment_s - now()))
-        loss = bench.cut(loses=number % 2 == 1)
+        loss = bench.cut(loses=number % 2 == 0)
         roots = {each: root_in(bench.disk.raw, each) for each in ("A", "B")}
         cut = Cut(slot, moment_s, loss, roots)
         try:

@@ -83,7 +83,7 @@ def _cut_one(bench: Bench, counter: Counter, guest: Attendee, moment_s: float, n
     counter.stage.start_tap("#")
     time.sleep(max(0.0, began + moment_s - now()))
     glances = [each for each in counter.stage.lamp.glances if each.at > began]
-    loss = bench.cut(loses=number % 2 == 1)
+    loss = bench.cut(loses=number % 2 == 0)
     return Cut(moment_s, loss, any(each.is_full_green for each in glances), before, journal)
 
 

@@ -1,21 +1,22 @@
-"""The plug is pulled a few times, in a sale and while a bundle is installed.
+"""The plug is pulled once in a sale and once while a bundle is installed.
 
-The second of each pair also loses what the guest had not flushed. `make image-power-cuts` is long.
+What the guest had not flushed is lost or kept by chance. `make image-power-cuts` is the long one.
 """
 
 import pytest
 
 from image.emulation.bundles import BundleMaker
 from image.emulation.counter import Counter
-from image.emulation.cut_installs import INSTALL_WITHIN_S, cut_installs_of
+from image.emulation.cut_installs import cut_installs_of
 from image.emulation.cut_sales import cut_sales_of
 from image.emulation.cutting import Bench, Row
 from image.emulation.slots import root_in
-from image.emulation.stage import now
 from image.emulation.tree import Built
 from venue.stack import Venue
 
-CUTS = 2
+CUTS = 1
+INSTALLATION_S = 25.0
+"""About how long one takes on a quiet machine."""
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -36,12 +37,10 @@ def test_a_sale_that_loses_its_power_ends_in_what_its_light_said(
 def test_an_installation_that_loses_its_power_leaves_a_slot_that_is_whole(
     built: Built, bench: Bench, enrolled: Counter, maker: BundleMaker, carried: str
 ) -> None:
-    stage = enrolled.stage
-    began = now()
-    stage.say(f"rauc install {carried}", INSTALL_WITHIN_S)
+    del enrolled  # its machine is the one that is cut
     whole = {*maker.roots, root_in(built.image, "A")}
 
-    rows = cut_installs_of(bench, carried, CUTS, now() - began, whole)
+    rows = cut_installs_of(bench, carried, CUTS, INSTALLATION_S, whole)
 
     assert faults(rows) == []
     assert len(rows) == CUTS
