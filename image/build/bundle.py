@@ -23,7 +23,7 @@ rauc --keyring=/keys/keyring.pem info bundle.raucb
 
 
 def manifest(compatible: str, version: str, description: str) -> str:
-    """RAUC's manifest; the bundle's hash tree and the image's checksum are added by rauc."""
+    """RAUC's manifest; the image's size and checksum are added by rauc."""
     return f"""\
 [update]
 compatible={compatible}
@@ -31,7 +31,7 @@ version={version}
 description={description}
 
 [bundle]
-format=verity
+format=plain
 
 [image.rootfs]
 filename=root.ext4

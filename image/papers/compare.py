@@ -13,7 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
-from image.papers.bundle_parts import NotABundleError, manifest_of, parts_of
+from image.papers.bundle_parts import NotABundleError, parts_of
 from image.papers.disk import NotAnImageError, Region, differing_bytes, regions_of
 from image.papers.programs import Programs, programs_of
 from image.papers.trees import Difference, compared
@@ -129,16 +129,8 @@ def bundles(one: Path, other: Path, programs: Programs) -> Iterator[Difference]:
                 _run([*programs("unsquashfs"), "-no-progress", "-d", str(tree), str(bundle)])
             yield from compared(trees[0], trees[1], called="bundle")
         yield Difference("bundle:(payload)", "its squashfs")
-    if left.tree != right.tree:
-        yield Difference("bundle:(hash tree)", "dm-verity's")
     if left.signature != right.signature:
         yield Difference("bundle:(signature)", "CMS")
-    for before, after in zip_longest(
-        manifest_of(one, programs), manifest_of(other, programs), fillvalue=""
-    ):
-        if before != after:
-            name = (before or after).partition("=")[0]
-            yield Difference(f"bundle:(manifest) {name}", f"{before} and {after}")
 
 
 def _lines(one: Path, other: Path) -> Iterator[Difference]:

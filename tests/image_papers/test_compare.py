@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from image.papers import compare
-from image.papers.bundle_parts import NotABundleError, manifest_of, parts_of
+from image.papers.bundle_parts import NotABundleError, parts_of
 from image.papers.compare import Justified, folders, judge, justified
 from image.papers.disk import NotAnImageError, regions_of
 from image.papers.programs import programs_of
@@ -130,8 +130,8 @@ def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """Makes a bundle's outline: a squashfs's header, a tree, a real signature over a manifest."""
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a bundle's outline: a squashfs's header and content, a real signature over both."""
     folder = tmp_path_factory.mktemp("bundles")
     made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     subprocess.run(
@@ -141,21 +141,19 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pat
         cwd=folder,
     )
 
-    def make(salt: str, version: str = "1", payload: bytes = b"same") -> Path:
+    def make(payload: bytes = b"same") -> Path:
         number = len(list(folder.glob("*.raucb")))
-        manifest = f"[update]\nversion={version}\n[bundle]\nverity-salt={salt}\n"
-        sign = ["cms", "-sign", "-nodetach", "-binary", "-outform", "DER"]
+        squashfs = (b"hsqs".ljust(40, b"\0") + struct.pack("<Q", 5000) + payload).ljust(8192, b"\0")
+        sign = ["cms", "-sign", "-binary", "-outform", "DER"]
         signed = subprocess.run(
             ["openssl", *sign, "-signer", "certificate.pem", "-inkey", "key.pem"],
-            input=manifest.encode(),
+            input=squashfs,
             check=True,
             capture_output=True,
             cwd=folder,
         ).stdout
-        squashfs = (b"hsqs".ljust(40, b"\0") + struct.pack("<Q", 5000) + payload).ljust(8192, b"\0")
         path = folder / f"{number}.raucb"
-        tree = salt.encode().ljust(4096, b"\0")
-        path.write_bytes(squashfs + tree + signed + struct.pack(">Q", len(signed)))
+        path.write_bytes(squashfs + signed + struct.pack(">Q", len(signed)))
         return path
 
     return make
@@ -164,27 +162,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pat
 def test_a_bundle_signed_at_another_time_differs_only_where_it_may(
     bundle: Callable[..., Path],
 ) -> None:
-    found = list(compare.files(bundle("aa"), bundle("bb"), PROGRAMS))
-    assert {each.place for each in found} == {
-        "bundle:(hash tree)",
-        "bundle:(signature)",
-        "bundle:(manifest) verity-salt",
-    }
+    found = list(compare.files(bundle(), bundle(), PROGRAMS))
+    assert {each.place for each in found} == {"bundle:(signature)"}
     assert all(each.reason for each in judge(found, justified()))
 
 
-def test_a_signature_hides_no_manifest_that_says_something_else(
-    bundle: Callable[..., Path],
-) -> None:
-    found = list(compare.files(bundle("aa", "1"), bundle("aa", "2"), PROGRAMS))
-    wrong = {each.difference.place for each in judge(found, justified()) if each.reason is None}
-    assert wrong == {"bundle:(manifest) version"}
-
-
 def test_a_payload_has_a_hash_of_its_own(bundle: Callable[..., Path]) -> None:
-    one, other = parts_of(bundle("aa")), parts_of(bundle("aa", payload=b"else"))
-    assert one.payload != other.payload
-    assert one.tree == other.tree
+    assert parts_of(bundle()).payload == parts_of(bundle()).payload
+    assert parts_of(bundle()).payload != parts_of(bundle(payload=b"else")).payload
 
 
 @pytest.mark.parametrize("cut", [0, 100, 5000, -1])
@@ -192,18 +177,9 @@ def test_a_bundle_cut_anywhere_is_no_bundle(
     bundle: Callable[..., Path], tmp_path: Path, cut: int
 ) -> None:
     shorter = tmp_path / "cut.raucb"
-    shorter.write_bytes(bundle("aa").read_bytes()[:cut])
+    shorter.write_bytes(bundle().read_bytes()[:cut])
     with pytest.raises(NotABundleError):
         parts_of(shorter)
-
-
-def test_a_manifest_that_somebody_changed_is_no_manifest(
-    bundle: Callable[..., Path], tmp_path: Path
-) -> None:
-    forged = tmp_path / "forged.raucb"
-    forged.write_bytes(bundle("aa").read_bytes().replace(b"version=1", b"version=9"))
-    with pytest.raises(NotABundleError):
-        manifest_of(forged, PROGRAMS)
 
 
 def test_two_folders_are_compared_file_by_file(tree: Path, tmp_path: Path) -> None:

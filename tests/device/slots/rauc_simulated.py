@@ -111,7 +111,7 @@ def info(path: str) -> int:
                 "version": bundle["version"],
                 "description": None,
                 "build": None,
-                "format": "verity",
+                "format": "plain",
                 "hooks": [],
                 "hash": "0",
                 "images": [],
