@@ -106,6 +106,7 @@ def test_an_announced_update_is_fetched_installed_tried_and_confirmed(
     assert running(stage) != slot
     stage.wait_for(lambda: status_of(venue, new).get("confirmed"), "it to be confirmed", UPDATE_S)
     assert primary(stage) == {"A": "rootfs.1", "B": "rootfs.0"}[slot]
+    assert new in stage.say("/opt/railtix/bin/railtix-pos update --check")
     transcript.fact("update, from release to confirmed", f"{now() - began:.0f} s")
 
 
