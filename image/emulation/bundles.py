@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,33 @@ CRASHING: Final = {
 """A firmware that never says it is ready, given a minute and not thirty."""
 
 
+@dataclass(frozen=True)
+class Made:
+    """A bundle, and what its manifest says."""
+
+    path: Path
+    version: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """All that the tests' machine has on its disk of bundles."""
+
+    own: Path
+    """The image's own."""
+    good: Made
+    """The same system as a later version."""
+    bad: Made
+    """A version after that, whose firmware crashes."""
+    foreign: Made
+    roots: frozenset[Root]
+    """What lies in a slot that took the image or one of these whole."""
+    disk: tuple[str, ...]
+    """In QEMU's words."""
+
+
 class BundleMaker:
     """Makes bundles in `folder` with the tools and the keys that made the image."""
 
@@ -42,7 +70,7 @@ class BundleMaker:
         self.roots: set[Root] = set()
         """What lies in a slot that took one of these whole."""
 
-    def altered(self, name: str, version: str, files: Mapping[str, str]) -> Path:
+    def altered(self, name: str, version: str, files: Mapping[str, str]) -> Made:
         """The image's slot as this version, with these files in it."""
         work = self.folder / f"work-{name}"
         work.mkdir()
@@ -59,7 +87,7 @@ class BundleMaker:
         self.roots.add(Root(LAYOUT.slot_size, digest))
         return self._sign(work, name, version, self._keys)
 
-    def foreign(self, name: str, version: str) -> Path:
+    def foreign(self, name: str, version: str) -> Made:
         """Signed by somebody whom no image of ours believes; small, since nobody reads on."""
         work = self.folder / f"work-{name}"
         work.mkdir()
@@ -107,11 +135,13 @@ class BundleMaker:
         )
         return ended.stdout
 
-    def _sign(self, work: Path, name: str, version: str, signer: SigningKeys) -> Path:
+    def _sign(self, work: Path, name: str, version: str, signer: SigningKeys) -> Made:
         tools = Tools(self._built.tools.resolve(), self.folder / "bundles.log")
         text = bundle.manifest(COMPATIBLE, version, "a bundle for the test")
         made = bundle.make(work, f"{name}.raucb", text, signer, tools, epoch=self._epoch, level=1)
         at = self.folder / made.name
         made.replace(at)
         shutil.rmtree(work)
-        return at
+        with at.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Made(at, version, digest, at.stat().st_size)

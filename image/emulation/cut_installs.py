@@ -7,7 +7,7 @@ from typing import Final
 from image.emulation.console import GuestError
 from image.emulation.counter import WITHIN_S
 from image.emulation.cutting import Bench, Row
-from image.emulation.slots import Root, fetch, root_in, running
+from image.emulation.slots import Root, carry, root_in, running
 from image.emulation.stage import Stage, now
 from image.emulation.volatile_disk import Loss
 
@@ -25,10 +25,10 @@ class Cut:
     roots: dict[str, Root]
 
 
-def cut_installs(bench: Bench, bundle_url: str, moments: int) -> list[Row]:
-    """Install the bundle again and again, each time cut off at another moment."""
+def cut_installs(bench: Bench, bundle: str, moments: int) -> list[Row]:
+    """Install a bundle of the machine's own disk, each time cut off at another moment."""
     stage = bench.power_on()
-    path = fetch(stage, bundle_url, "cut.raucb")
+    path = carry(stage, bundle)
     before = running(stage)
     began = now()
     stage.say(f"rauc install {path}", INSTALL_WITHIN_S)

@@ -47,6 +47,8 @@ class Bench:
     folder: Path
     tell: Callable[[str], None]
     seed: int = 1
+    words: tuple[str, ...] = ()
+    """More of QEMU's own, for each run."""
     disk: VolatileDisk = field(init=False)
     chance: np.random.Generator = field(init=False)
     machine: Machine = field(init=False)
@@ -59,7 +61,8 @@ class Bench:
 
     def power_on(self) -> Stage:
         """Boot what the last cut left. Raises GuestError where it does not come up."""
-        self.machine = Machine(self.built, self.folder / "machine", self.disk.prepared())
+        folder = self.folder / "machine"
+        self.machine = Machine(self.built, folder, self.disk.prepared(), words=self.words)
         self.machine.start()
         return self.machine.stage
 

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from image.emulation.bundle_disk import make_bundle_disk
 from image.emulation.counter import office
 from image.emulation.cut_installs import cut_installs
 from image.emulation.cut_sales import cut_sales
 from image.emulation.cutting import HEAD, Bench, Row
-from image.emulation.file_server import FileServer
-from image.emulation.machine import HOST
 from image.emulation.tree import Built, find_built
 
 WHAT_IT_SHOWS: Final = """\
@@ -49,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _cut(kind: str, built: Built, folder: Path, moments: int, seed: int) -> list[Row]:
-    bench = Bench(built, folder, lambda line: _tell(f"{kind}: {line}"), seed)
+    folder.mkdir(parents=True)
+    words = make_bundle_disk(built, (built.bundle,), folder / "bundles.ext4")
+    bench = Bench(built, folder, lambda line: _tell(f"{kind}: {line}"), seed, words)
     try:
         if kind == "install":
-            with FileServer(built.bundle.parent) as files:
-                url = f"http://{HOST}:{files.port}/{built.bundle.name}"
-                return cut_installs(bench, url, moments)
+            return cut_installs(bench, built.bundle.name, moments)
         with office(folder / "office") as venue:
             return cut_sales(bench, venue, moments)
     finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from image.build.layout import LAYOUT
+from image.emulation.bundle_disk import BUNDLES_LABEL
 from image.emulation.stage import Stage
 
 _AT: Final = {
@@ -13,8 +14,15 @@ _AT: Final = {
     "B": LAYOUT.boot_at + LAYOUT.boot_size + LAYOUT.slot_size,
 }
 CHUNK: Final = 1 << 22
+UPDATES: Final = "/var/lib/railtix/update"
 BY_HAND: Final = "/data/by-hand"
 """Where bundles lie that the firmware did not fetch, and knows nothing of."""
+COPY_S: Final = 600.0
+_BUNDLES: Final = "/run/railtix-test/bundles"
+_MOUNT: Final = (
+    f"mkdir -p {_BUNDLES} && {{ mountpoint -q {_BUNDLES}"
+    f" || mount -o ro /dev/disk/by-label/{BUNDLES_LABEL} {_BUNDLES}; }}"
+)
 
 
 @dataclass(frozen=True)
@@ -48,16 +56,22 @@ def version(stage: Stage) -> str:
     return said.strip()
 
 
-def fetch(stage: Stage, url: str, name: str) -> str:
-    """Bring a file of this machine into the guest; its path there."""
+def carry(stage: Stage, name: str) -> str:
+    """Copy a bundle from the disk of bundles to where it may be changed; its path there."""
     path = f"{BY_HAND}/{name}"
-    program = (
-        "import sys, urllib.request, shutil;"
-        "answer = urllib.request.urlopen(sys.argv[1]);"
-        "shutil.copyfileobj(answer, open(sys.argv[2], 'wb'), 1 << 20)"
-    )
-    stage.say(f"mkdir -p {BY_HAND} && python3 -c \"{program}\" '{url}' {path} && sync", 600.0)
+    stage.say(f"{_MOUNT} && mkdir -p {BY_HAND} && cp {_BUNDLES}/{name} {path} && sync", COPY_S)
     return path
+
+
+def carry_part(stage: Stage, name: str, sha256: str, size: int) -> None:
+    """So many bytes of a bundle, as a fetch leaves them that was cut off."""
+    part = f"{UPDATES}/{sha256}.part"
+    stage.say(
+        f"{_MOUNT} && install -d -m 700 -o railtix -g railtix {UPDATES}"
+        f" && head -c {size} {_BUNDLES}/{name} > {part}"
+        f" && chown railtix:railtix {part} && chmod 600 {part} && sync",
+        COPY_S,
+    )
 
 
 def turn_a_bit(stage: Stage, path: str, at: float) -> None:

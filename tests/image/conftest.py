@@ -10,12 +10,12 @@ from typing import Final
 
 import pytest
 
-from image.emulation.bundles import BundleMaker
+from image.emulation.bundle_disk import make_bundle_disk
+from image.emulation.bundles import CRASHING, BundleMaker, Bundles
 from image.emulation.counter import Counter, office
 from image.emulation.cutting import Bench
-from image.emulation.file_server import FileServer
-from image.emulation.machine import HOST, Machine
-from image.emulation.slots import fetch
+from image.emulation.machine import Machine
+from image.emulation.slots import carry, root_in
 from image.emulation.stage import Stage
 from image.emulation.transcript import Transcript
 from image.emulation.tree import Built, find_built
@@ -51,11 +51,28 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venue]:
 
 
 @pytest.fixture(scope="session")
+def bundles(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """Made before the machine is switched on, which then has the processors to itself."""
+    folder = tmp_path_factory.mktemp("bundles")
+    maker = BundleMaker(built, folder, epoch=EPOCH)
+    good = maker.altered("good", f"{built.version}.1", {})
+    bad = maker.altered("bad", f"{built.version}.2", CRASHING)
+    foreign = maker.foreign("foreign", f"{built.version}.3")
+    paths = (built.bundle, good.path, bad.path, foreign.path)
+    disk = make_bundle_disk(built, paths, folder / "bundles.ext4")
+    roots = frozenset({*maker.roots, root_in(built.image, "A")})
+    return Bundles(built.bundle, good, bad, foreign, roots, disk)
+
+
+@pytest.fixture(scope="session")
 def bench(
-    built: Built, transcript: Transcript, tmp_path_factory: pytest.TempPathFactory
+    built: Built,
+    bundles: Bundles,
+    transcript: Transcript,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Bench]:
     """The very image on a disk of its own, and the machine on it, switched on."""
-    bench = Bench(built, tmp_path_factory.mktemp("bench"), tell_nobody)
+    bench = Bench(built, tmp_path_factory.mktemp("bench"), tell_nobody, words=bundles.disk)
     try:
         bench.power_on()
         transcript.sizes(built)
@@ -65,17 +82,9 @@ def bench(
 
 
 @pytest.fixture(scope="session")
-def maker(built: Built, tmp_path_factory: pytest.TempPathFactory) -> BundleMaker:
-    """Other bundles than the image's own."""
-    return BundleMaker(built, tmp_path_factory.mktemp("bundles"), epoch=EPOCH)
-
-
-@pytest.fixture(scope="session")
-def carried(built: Built, bench: Bench) -> str:
-    """The image's own bundle, brought into the guest by hand; its path there."""
-    with FileServer(built.bundle.parent) as files:
-        url = f"http://{HOST}:{files.port}/{built.bundle.name}"
-        return fetch(bench.machine.stage, url, "carried.raucb")
+def carried(bundles: Bundles, bench: Bench) -> str:
+    """The image's own bundle where it may be changed; its path in the guest."""
+    return carry(bench.machine.stage, bundles.own.name)
 
 
 @pytest.fixture

@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from image.emulation.bundles import COMPATIBLE, CRASHING, BundleMaker
+from image.emulation.bundles import COMPATIBLE, Bundles, Made
 from image.emulation.counter import Counter
-from image.emulation.file_server import FileServer
 from image.emulation.lamp import Hue
-from image.emulation.machine import HOST
-from image.emulation.slots import fetch, running, turn_a_bit, version
+from image.emulation.slots import carry, carry_part, running, turn_a_bit, version
 from image.emulation.stage import Stage, now
 from image.emulation.transcript import Transcript
-from image.emulation.tree import Built
 from venue.programs import run_to_end
 from venue.stack import CURRENCY, Venue
 
@@ -36,11 +33,6 @@ def primary(stage: Stage) -> str:
     return str(said["boot_primary"])
 
 
-def later(built: Built, number: int) -> str:
-    """A version after the image's own."""
-    return f"{built.version}.{number}"
-
-
 def ops(venue: Venue, *words: str | Path) -> str:
     os.environ["RAILTIX_OPS_TOKEN"] = venue.desk.token
     try:
@@ -51,9 +43,14 @@ def ops(venue: Venue, *words: str | Path) -> str:
         del os.environ["RAILTIX_OPS_TOKEN"]
 
 
-def released(venue: Venue, bundle: Path, version_: str) -> None:
-    named = ("--version", version_, "--compatible", COMPATIBLE)
-    ops(venue, "update", "release", bundle, "--rollout", "100", *named)
+def released(venue: Venue, bundle: Made) -> None:
+    named = ("--version", bundle.version, "--compatible", COMPATIBLE)
+    ops(venue, "update", "release", bundle.path, "--rollout", "100", *named)
+
+
+def begun(stage: Stage, bundle: Made) -> None:
+    """Most of it was fetched before and then cut off: over TLS all of it would take minutes."""
+    carry_part(stage, bundle.path.name, bundle.sha256, bundle.size * 95 // 100)
 
 
 def signed_out(counter: Counter) -> None:
@@ -76,14 +73,11 @@ def test_a_tampered_bundle_is_refused(stage: Stage, carried: str, at: float) -> 
 
 
 def test_a_bundle_of_a_stranger_is_refused_before_anything_is_written(
-    built: Built, stage: Stage, maker: BundleMaker
+    stage: Stage, bundles: Bundles
 ) -> None:
     before = primary(stage)
-    bundle = maker.foreign("foreign", later(built, 1))
-    with FileServer(maker.folder) as served:
-        path = fetch(stage, f"http://{HOST}:{served.port}/{bundle.name}", bundle.name)
 
-    code, said = install(stage, path)
+    code, said = install(stage, carry(stage, bundles.foreign.path.name))
 
     assert code
     assert "verif" in said.lower(), said
@@ -91,34 +85,37 @@ def test_a_bundle_of_a_stranger_is_refused_before_anything_is_written(
 
 
 def test_an_announced_update_is_fetched_installed_tried_and_confirmed(
-    built: Built, enrolled: Counter, venue: Venue, maker: BundleMaker, transcript: Transcript
+    enrolled: Counter, venue: Venue, bundles: Bundles, transcript: Transcript
 ) -> None:
-    stage, began = enrolled.stage, now()
-    slot, new = running(stage), later(built, 2)
-    bundle = maker.altered("good", new, {})
+    stage, new = enrolled.stage, bundles.good.version
+    slot = running(stage)
+    begun(stage, bundles.good)
     signed_out(enrolled)
-    readies = stage.readies
+    readies, began = stage.readies, now()
 
-    released(venue, bundle, new)
+    released(venue, bundles.good)
 
     stage.wait_until_ready(UPDATE_S, after=readies)
+    assert fetches(venue) == [206], "it went on where it had been cut off"
     assert version(stage) == new
     assert running(stage) != slot
-    stage.wait_for(lambda: status_of(venue, new).get("confirmed"), "it to be confirmed", UPDATE_S)
+    stage.wait_for(
+        lambda: status_of(venue, new)["confirmed"] or None, "it to be confirmed", UPDATE_S
+    )
     assert primary(stage) == {"A": "rootfs.1", "B": "rootfs.0"}[slot]
     assert new in stage.say("/opt/railtix/bin/railtix-pos update --check")
     transcript.fact("update, from release to confirmed", f"{now() - began:.0f} s")
 
 
 def test_a_bundle_whose_firmware_crashes_gives_way_to_the_version_before(
-    built: Built, enrolled: Counter, venue: Venue, maker: BundleMaker
+    enrolled: Counter, venue: Venue, bundles: Bundles
 ) -> None:
-    stage, bad = enrolled.stage, later(built, 3)
+    stage, bad = enrolled.stage, bundles.bad.version
     before, slot = version(stage), running(stage)
-    bundle = maker.altered("bad", bad, CRASHING)
+    begun(stage, bundles.bad)
     readies = stage.readies
 
-    released(venue, bundle, bad)
+    released(venue, bundles.bad)
 
     stage.wait_until_ready(UPDATE_S, after=readies)
     assert version(stage) == bad
@@ -127,7 +124,7 @@ def test_a_bundle_whose_firmware_crashes_gives_way_to_the_version_before(
     assert stage.say(f"fw_printenv -n BOOT_{name}_LEFT").strip() == "2"
     stage.say(f"fw_setenv BOOT_{name}_LEFT 0")
     stage.wait_for(
-        lambda: status_of(venue, bad).get("rolled_back"), "it to be rolled back", 2 * UPDATE_S
+        lambda: status_of(venue, bad)["rolled_back"] or None, "it to be rolled back", 2 * UPDATE_S
     )
     assert (version(stage), running(stage)) == (before, slot)
     assert stage.readies == readies + 2
@@ -144,3 +141,10 @@ def status_of(venue: Venue, version_: str) -> dict[str, int]:
     said = json.loads(ops(venue, "update", "status", version_, "--json"))
     (release,) = said["releases"]
     return release["counts"]
+
+
+def fetches(venue: Venue) -> list[int]:
+    """How the cloud answered those who fetched a bundle."""
+    lines = (venue.folder / "cloud.log").read_text("utf-8").splitlines()
+    said = [json.loads(line) for line in lines if '"/v1/pos/updates/' in line]
+    return [each["status"] for each in said]

@@ -5,13 +5,11 @@ What the guest had not flushed is lost or kept by chance. `make image-power-cuts
 
 import pytest
 
-from image.emulation.bundles import BundleMaker
+from image.emulation.bundles import Bundles
 from image.emulation.counter import Counter
 from image.emulation.cut_installs import cut_installs_of
 from image.emulation.cut_sales import cut_sales_of
 from image.emulation.cutting import Bench, Row
-from image.emulation.slots import root_in
-from image.emulation.tree import Built
 from venue.stack import Venue
 
 CUTS = 1
@@ -35,12 +33,8 @@ def test_a_sale_that_loses_its_power_ends_in_what_its_light_said(
 
 
 def test_an_installation_that_loses_its_power_leaves_a_slot_that_is_whole(
-    built: Built, bench: Bench, enrolled: Counter, maker: BundleMaker, carried: str
+    bench: Bench, bundles: Bundles, carried: str
 ) -> None:
-    del enrolled  # its machine is the one that is cut
-    whole = {*maker.roots, root_in(built.image, "A")}
-
-    rows = cut_installs_of(bench, carried, CUTS, INSTALLATION_S, whole)
-
+    rows = cut_installs_of(bench, carried, CUTS, INSTALLATION_S, set(bundles.roots))
     assert faults(rows) == []
     assert len(rows) == CUTS
