@@ -29,7 +29,8 @@ _SIGNS: Final = (
     (Failure.COMPATIBLE, ("compatible mismatch",)),
     (Failure.SPACE, ("no space left", "disk quota")),
     (Failure.CLOCK, ("not yet valid",)),
-    (Failure.CORRUPTED, ("invalid bundle format",)),
+    # A bit that a card turned is the signature's failure too, and no stranger's: fetched anew.
+    (Failure.CORRUPTED, ("invalid bundle format", "cms routines::verification failure")),
     (
         Failure.SIGNATURE,
         ("signature", "verify error", "verification error", "certificate", "no such signer"),

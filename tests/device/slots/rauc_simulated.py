@@ -130,6 +130,9 @@ def read(path: str) -> State | None:
     except ValueError:
         complain("Invalid bundle format: Signature size (72340172838076673) exceeds bundle size")
         return None
+    if bundle["signed_by"] == "us, and then a bit was turned":
+        complain("signature verification failed: error:1700009E:CMS routines::verification failure")
+        return None
     if bundle["signed_by"] != "us":
         complain("signature verification failed: Verify error: self-signed certificate")
         return None

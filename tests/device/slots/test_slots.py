@@ -104,6 +104,11 @@ def test_how_far_it_is_is_told_while_rauc_itself_answers_nobody(machine: Machine
         (a_bundle(compatible="railtix-pos-rpios"), Failure.COMPATIBLE, "it is for railtix-pos-rp"),
         (a_bundle(version="9.9"), Failure.OTHER_VERSION, "it is version 9.9, announced was"),
         (a_bundle(payload="bent"), Failure.CORRUPTED, "Input/output error"),
+        (
+            a_bundle(signed_by="us, and then a bit was turned"),
+            Failure.CORRUPTED,
+            "CMS routines::verification failure",
+        ),
         (b"rubbish, and no bundle at all", Failure.CORRUPTED, "Invalid bundle format"),
     ],
 )
