@@ -57,7 +57,7 @@ python3 -m compileall -q --invalidation-mode unchecked-hash -s /root-tree -p / \
 
 _LIBRARIES = """
 set -e
-python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /site-packages \\
+python3 -m compileall -q --invalidation-mode unchecked-hash -s /site-packages \\
   -p /opt/railtix/lib/python3.13/site-packages /site-packages
 """
 
