@@ -17,8 +17,8 @@ EPOCH = 1790812800
 _QUICK = Path(__file__).parent / "quick.sh"
 
 # Python's own library is compiled by the tools tree's Python: the same version, at full speed. A
-# compiled file says nothing about when, and is believed without a look at its source. Not with -j: a
-# worker that compiled other files before it writes other bytes.
+# compiled file says nothing about when, and is believed without a look at its source. Not with -j:
+# a worker that compiled other files before it writes other bytes.
 _COMPILE = (
     'find "$1/usr/lib" -name __pycache__ -prune -exec rm -rf {} + && '
     "python3 -m compileall -q --invalidation-mode unchecked-hash"
