@@ -160,6 +160,7 @@ def _metrics(served: Served) -> str:
 def _is_listening(url: str) -> bool:
     try:
         httpx.get(f"{url}/healthz", trust_env=False, timeout=60)
-    except httpx.ConnectError:
+    except (httpx.NetworkError, httpx.RemoteProtocolError):
+        # Refused; or taken by the kernel a moment before nobody listened any more.
         return False
     return True

@@ -464,7 +464,12 @@ def test_the_program_itself_is_ready_fed_and_says_that_it_stops(
     with Program("railtix-pos", argv, tmp_path / "pos.log", env=told) as program:
         heard = until_heard(path_socket, "READY=1")
         heard += until_heard(path_socket, "WATCHDOG=1")
-        assert any(line.startswith("STATUS=WaitingForPolicy, link down") for line in heard)
+        # Fed from its first moment on, it may say so before the till has opened its journal.
+        deadline = monotonic() + 60
+        while not any(line.startswith("STATUS=WaitingForPolicy, link down") for line in heard):
+            assert monotonic() < deadline, heard
+            heard += path_socket.heard()
+            sleep(0.01)
         assert not any("stuck" in line for line in heard)
         assert program.stop() == 0
     until_heard(path_socket, "STOPPING=1")
