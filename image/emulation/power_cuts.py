@@ -49,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _cut(kind: str, built: Built, folder: Path, moments: int, seed: int) -> list[Row]:
     folder.mkdir(parents=True)
-    words = make_bundle_disk(built, (built.bundle,), folder / "bundles.ext4")
-    bench = Bench(built, folder, lambda line: _tell(f"{kind}: {line}"), seed, words)
+    bench = Bench(built, folder, lambda line: _tell(f"{kind}: {line}"), seed)
     try:
         if kind == "install":
+            bench.words = make_bundle_disk(built, (built.bundle,), folder / "bundles.ext4")
             return cut_installs(bench, built.bundle.name, moments)
         with office(folder / "office") as venue:
             return cut_sales(bench, venue, moments)

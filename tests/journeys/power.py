@@ -112,12 +112,11 @@ class Hit(Enum):
     OTHER = "another one: something else was journaled meanwhile"
 
 
-def cut_at(bar: Bar, number: int, disk: Disk, play: Callable[[], None]) -> Hit:
-    """Play, and cut the power at this flush from now.
+def cut_at(bar: Bar, number: int, disk: Disk, play: Callable[[], None], watch: Watch) -> Hit:
+    """Play, and cut the power at this flush from now; `watch` began just before.
 
     Leaves the appliance without power where it was cut.
     """
-    watch = bar.watch()
     wal = bar.appliance.folder / WAL_NAME
     was_flushed = wal.stat().st_size
     # The appliance hangs up when its power goes; that it went is asserted below.
@@ -199,7 +198,7 @@ def cut_everywhere(
             guest.top_up()
         scene.prepare(bar, guest)
         watch = bar.watch()
-        hit = cut_at(bar, number, disk, lambda: scene.play(bar, guest))
+        hit = cut_at(bar, number, disk, lambda: scene.play(bar, guest), watch)
         if hit is Hit.NONE:
             check(watch, Cut(word_of(bar, watch.since), None, bar.edge.lights(watch.since)))
             return cuts
