@@ -117,6 +117,8 @@ def install(target: Path, wheels: list[Path], log: Path) -> None:
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
             *("--no-deps", "--no-index", "--no-compile", "--root-user-action", "ignore"),
+            # Debian 12's pip asks whether they suit the Python that runs it; the lock said 3.13.
+            "--ignore-requires-python",
             *("--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp"),
             *("--abi", "cp313", "--abi", "abi3", "--abi", "none"),
             *(word for name in (*_PLATFORMS, "linux_aarch64") for word in ("--platform", name)),
