@@ -2,25 +2,19 @@
 
 import json
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
-import numpy as np
-from PIL import Image
-
 from image.emulation.console import Console, GuestError, connect
+from image.emulation.labelled_disks import OVERLAY, make_overlay_disk
 from image.emulation.stage import Stage
 from image.emulation.tree import Built
-from venue.phone import empty_counter
 from venue.programs import Program
 
-OVERLAY: Final = Path(__file__).with_name("overlay")
 MEMORY_MIB: Final = 1024
-LABEL: Final = "RAILTIX-TEST"
 BOOT_WITHIN_S: Final = 600.0
 PROCESSOR: Final = "max,pauth=off,sve=off,sme=off,lpa2=off"
 """Not a Pi's own: with a Cortex-A72 the kernel keeps two page tables, and each system call empties
@@ -32,20 +26,6 @@ _CREDENTIALS: Final = {
     "systemd.extra-unit.t.service": OVERLAY / "t.service",
     "systemd.extra-unit.tmp.mount": OVERLAY / "tmp.mount",
 }
-
-
-def make_test_disk(built: Built, path: Path) -> None:
-    """The overlay on a disk of its own."""
-    with tempfile.TemporaryDirectory(prefix="railtix-overlay-") as folder:
-        root = Path(folder) / "root"
-        shutil.copytree(OVERLAY, root)
-        nothing = Image.fromarray(empty_counter(np.random.default_rng(1)))
-        nothing.convert("RGB").save(root / "nothing.jpg", quality=60)
-        for each in (root, *root.rglob("*")):
-            each.chmod(0o755 if each.is_dir() else 0o644)
-        path.unlink(missing_ok=True)
-        words = ("-q", "-t", "ext4", "-L", LABEL, "-d", str(root), str(path), "8M")
-        run(*built.program("mke2fs"), *words)
 
 
 class Machine:
@@ -155,7 +135,7 @@ class Machine:
     def _words(self, disk: str, more: Sequence[str]) -> list[str]:
         test_disk = self.folder / "overlay.ext4"
         if self._has_stage:
-            make_test_disk(self.built, test_disk)
+            make_overlay_disk(self.built, test_disk)
         share = self.built.tools / "usr" / "share"
         firmware = self.built.tools / "usr" / "lib" / "u-boot" / "qemu_arm64" / "u-boot.bin"
         port = self._sockets
@@ -195,14 +175,6 @@ class Machine:
             *_socket("stage", self._sockets / "stage"),
             *("-device", "virtserialport,chardev=stage,name=railtix.stage"),
         )  # fmt: skip
-
-
-def run(*words: str) -> str:
-    """A program of this machine to its end. Raises GuestError with what it said."""
-    ended = subprocess.run(words, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise GuestError(f"{words[0]}: {ended.stderr.strip()[-400:]}")
-    return ended.stdout
 
 
 def _socket(name: str, path: Path) -> tuple[str, str]:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from image.emulation.bundle_disk import make_bundle_disk
 from image.emulation.counter import office
 from image.emulation.cut_installs import cut_installs
 from image.emulation.cut_sales import cut_sales
 from image.emulation.cutting import HEAD, Bench, Row
+from image.emulation.labelled_disks import make_bundle_disk
 from image.emulation.tree import Built, find_built
 
 WHAT_IT_SHOWS: Final = """\

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from image.build.layout import LAYOUT
-from image.emulation.bundle_disk import BUNDLES_LABEL
+from image.emulation.labelled_disks import BUNDLES_LABEL
 from image.emulation.stage import Stage
 
 _AT: Final = {
@@ -54,6 +54,12 @@ def running(stage: Stage) -> str:
 def version(stage: Stage) -> str:
     said = stage.say(". /etc/os-release; echo $IMAGE_VERSION")
     return said.strip()
+
+
+def at_hand(stage: Stage, name: str) -> str:
+    """A bundle on the disk of bundles, where it may be read; its path there."""
+    stage.say(_MOUNT)
+    return f"{_BUNDLES}/{name}"
 
 
 def carry(stage: Stage, name: str) -> str:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 
 import numpy as np
 
-from image.emulation.machine import run
+from image.emulation.labelled_disks import run
 from image.emulation.tree import Built
 
 DISK_GIB: Final = 8
@@ -24,6 +24,8 @@ _SUPER: Final = struct.Struct("<QQQI")
 _ENTRY: Final = struct.Struct("<QQQQ")
 _MAGIC: Final = 0x6A736677736872
 _FLUSH, _FUA, _DISCARD = 1, 2, 4
+_UNFLUSHED: Final = "cache.no-flush=on"
+"""The guest's flushes are noted, and not asked of this machine's disk: its power stays on."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,11 @@ class VolatileDisk:
         """For one run, in QEMU's words: what it writes goes into files of its own."""
         make_overlay(self._over, self.raw)
         self._log.write_bytes(b"")
-        over = f"file.driver=qcow2,file.file.driver=file,file.file.filename={self._over}"
-        log = f"log.driver=file,log.filename={self._log},log-sector-size={SECTOR}"
+        over = (
+            f"file.driver=qcow2,file.{_UNFLUSHED},"
+            f"file.file.driver=file,file.file.{_UNFLUSHED},file.file.filename={self._over}"
+        )
+        log = f"log.driver=file,log.{_UNFLUSHED},log.filename={self._log},log-sector-size={SECTOR}"
         return f"blklogwrites,node-name=disk,{over},{log}"
 
     def settle(self, chance: np.random.Generator, *, loses: bool) -> Loss:

@@ -10,10 +10,10 @@ from typing import Final
 
 import pytest
 
-from image.emulation.bundle_disk import make_bundle_disk
 from image.emulation.bundles import CRASHING, BundleMaker, Bundles
 from image.emulation.counter import Counter, office
 from image.emulation.cutting import Bench
+from image.emulation.labelled_disks import make_bundle_disk
 from image.emulation.machine import Machine
 from image.emulation.slots import carry, root_in
 from image.emulation.stage import Stage
@@ -85,6 +85,12 @@ def bench(
 def carried(bundles: Bundles, bench: Bench) -> str:
     """The image's own bundle where it may be changed; its path in the guest."""
     return carry(bench.machine.stage, bundles.own.name)
+
+
+@pytest.fixture(scope="session")
+def installations_s() -> list[float]:
+    """How long each installation took that nobody cut."""
+    return []
 
 
 @pytest.fixture

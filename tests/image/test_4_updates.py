@@ -11,7 +11,7 @@ import pytest
 from image.emulation.bundles import COMPATIBLE, Bundles, Made
 from image.emulation.counter import Counter
 from image.emulation.lamp import Hue
-from image.emulation.slots import carry, carry_part, running, turn_a_bit, version
+from image.emulation.slots import at_hand, carry, carry_part, running, turn_a_bit, version
 from image.emulation.stage import Stage, now
 from image.emulation.transcript import Transcript
 from venue.programs import run_to_end
@@ -51,7 +51,7 @@ def released(venue: Venue, bundle: Made) -> None:
 
 def begun(stage: Stage, bundle: Made) -> None:
     """Most of it was fetched before and then cut off: over TLS all of it would take minutes."""
-    carry_part(stage, bundle.path.name, bundle.sha256, bundle.size * 95 // 100)
+    carry_part(stage, bundle.path.name, bundle.sha256, bundle.size * 99 // 100)
 
 
 def signed_out(counter: Counter) -> None:
@@ -107,14 +107,18 @@ def test_an_announced_update_is_fetched_installed_tried_and_confirmed(
 
 
 def test_a_bundle_whose_firmware_crashes_gives_way_to_the_version_before(
-    enrolled: Counter, venue: Venue, bundles: Bundles
+    enrolled: Counter, venue: Venue, bundles: Bundles, installations_s: list[float]
 ) -> None:
+    """Installed by hand: what the cloud is told of such a one is tried without a machine."""
     stage, bad = enrolled.stage, bundles.bad.version
     before, slot = version(stage), running(stage)
-    begun(stage, bundles.bad)
+    path, began = at_hand(stage, bundles.bad.path.name), now()
+    code, said = install(stage, path)
+    assert code == 0, said
+    installations_s.append(now() - began)
     readies = stage.readies
 
-    released(venue, bundles.bad)
+    stage.start("systemctl reboot")
 
     stage.wait_until_ready(UPDATE_S, after=readies)
     assert version(stage) == bad
@@ -122,9 +126,8 @@ def test_a_bundle_whose_firmware_crashes_gives_way_to_the_version_before(
     name = running(stage)
     assert stage.say(f"fw_printenv -n BOOT_{name}_LEFT").strip() == "2"
     stage.say(f"fw_setenv BOOT_{name}_LEFT 0")
-    await_count(venue, bad, "rolled_back")
+    stage.wait_until_ready(UPDATE_S, after=readies + 1)
     assert (version(stage), running(stage)) == (before, slot)
-    assert stage.readies == readies + 2
 
     enrolled.wait_for_hue(Hue.WHITE, now())
     enrolled.sign_in(venue.badge)

@@ -32,11 +32,13 @@ def test_a_sale_that_loses_its_power_ends_in_what_its_light_said(
 
 
 def test_an_installation_that_loses_its_power_leaves_a_slot_that_is_whole(
-    bench: Bench, bundles: Bundles, carried: str
+    bench: Bench, bundles: Bundles, carried: str, installations_s: list[float]
 ) -> None:
-    # Measured first: it is verified for a while before anything is written.
-    began = now()
-    bench.machine.stage.say(f"rauc install {carried}", INSTALL_WITHIN_S)
-    rows = cut_installs_of(bench, carried, CUTS, now() - began, set(bundles.roots))
+    # It is verified for a while before anything is written: the moment is a part of the whole.
+    if not installations_s:
+        began = now()
+        bench.machine.stage.say(f"rauc install {carried}", INSTALL_WITHIN_S)
+        installations_s.append(now() - began)
+    rows = cut_installs_of(bench, carried, CUTS, installations_s[-1], set(bundles.roots))
     assert faults(rows) == []
     assert len(rows) == CUTS
