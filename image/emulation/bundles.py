@@ -22,13 +22,14 @@ COMPATIBLE: Final = "railtix-pos-debian"
 OS_RELEASE: Final = "/usr/lib/os-release"
 CRASHING: Final = {
     "/usr/lib/systemd/system/railtix-pos.service.d/crash.conf": (
-        "[Service]\nExecStart=\nExecStart=/bin/sh -c 'kill -SEGV $$'\n"
+        "[Service]\nExecStart=\nExecStart=/bin/sh -c 'kill -SEGV $$$$'\n"
     ),
     "/usr/lib/systemd/system/railtix-slots.service.d/soon.conf": (
         "[Service]\nExecStart=\nExecStart=/opt/railtix/bin/railtix-slots serve --unconfirmed 60\n"
     ),
 }
-"""A firmware that never says it is ready, given a minute and not thirty."""
+"""A firmware that never says it is ready, given a minute and not thirty. ($$$$: systemd and the
+shell take two each.)"""
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,18 @@ all the time, is certain. That is enough for what may never be mistaken: full gr
 approval, and no other light has it (device/hardware/lamp.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from typing import Final
 
 MEMORY: Final = 8
-"""Glances that make one colour: a dim light is high in a few samples of many."""
+"""Glances that make one colour: a dim light is high in a few samples of many.
+
+White that breathes is now and then so dim that one lead is missed: a colour is one that the
+glances before these had as well.
+"""
 
 
 class Hue(StrEnum):
@@ -59,6 +64,15 @@ _HUES: Final = {
 }
 
 
+def _hue_of(glances: Sequence[Glance]) -> Hue:
+    lit = (
+        any(each.red for each in glances),
+        any(each.green for each in glances),
+        any(each.blue for each in glances),
+    )
+    return _HUES[lit]
+
+
 class Lamp:
     """Every glance since the machine was started."""
 
@@ -70,15 +84,11 @@ class Lamp:
 
     def hue(self, since: float = 0.0) -> Hue | None:
         """The colour of the last moments, all of them after `since`; None: not known yet."""
-        recent = self.glances[-MEMORY:]
-        if len(recent) < MEMORY or recent[0].at <= since:
+        recent = self.glances[-2 * MEMORY :]
+        if len(recent) < 2 * MEMORY or recent[0].at <= since:
             return None
-        lit = (
-            any(each.red for each in recent),
-            any(each.green for each in recent),
-            any(each.blue for each in recent),
-        )
-        return _HUES[lit]
+        before, lately = _hue_of(recent[:MEMORY]), _hue_of(recent[MEMORY:])
+        return lately if lately is before else None
 
     def approved_at(self, since: float) -> float | None:
         """When full green alone was first seen after `since`, in two glances running."""

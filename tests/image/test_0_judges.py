@@ -125,7 +125,15 @@ def test_only_full_green_alone_is_an_approval() -> None:
 
 
 def test_a_dim_colour_is_told_by_the_leads_that_are_ever_lit() -> None:
-    assert shown(*[(0, 0, 0)] * 6, (1, 0, 1), (0, 0, 0)).hue() is Hue.VIOLET
-    assert shown(*[(2, 1, 3)] * 8).hue() is Hue.WHITE
-    assert shown(*[(0, 0, 0)] * 8).hue() is Hue.DARK
+    swells = ((0, 0, 0),) * 6 + ((1, 0, 1), (0, 0, 0))
+    assert shown(*swells * 2).hue() is Hue.VIOLET
+    assert shown(*[(2, 1, 3)] * 16).hue() is Hue.WHITE
+    assert shown(*[(0, 0, 0)] * 16).hue() is Hue.DARK
     assert shown((5, 5, 5)).hue() is None
+
+
+def test_white_so_dim_that_a_lead_is_missed_is_not_another_colour() -> None:
+    bright, dim = ((3, 3, 3),) * 8, ((0, 1, 0), (0, 0, 1)) * 4
+    assert shown(*bright, *dim).hue() is None
+    assert shown(*dim, *bright).hue() is None
+    assert shown(*bright, *bright).hue() is Hue.WHITE
