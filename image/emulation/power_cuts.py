@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -27,24 +28,42 @@ Nor does it show what a card's own controller does to sectors that nobody wrote.
 """
 
 
+@dataclass(frozen=True)
+class Loop:
+    """All the cuts of one kind."""
+
+    kind: str
+    version: str
+    """The image's."""
+    rows: list[Row]
+    hours: float
+
+
+_AN: Final = {"install": "an installation", "sale": "a sale"}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 1 where a verdict does not hold."""
     asked = _parser().parse_args(arguments)
     built = find_built(asked.profile)
-    began = time.monotonic()  # noqa: TID251 -- the page says how long it took
     with tempfile.TemporaryDirectory(prefix="railtix-cuts-", dir=asked.scratch) as folder:
-        tables = {
-            kind: _cut(kind, built, Path(folder) / kind, asked.moments, asked.seed)
+        loops = [
+            _loop(kind, built, Path(folder) / kind, asked.moments, asked.seed)
             for kind in ("install", "sale")
             if asked.only in {None, kind}
-        }
-    hours = (time.monotonic() - began) / 3600  # noqa: TID251
-    page = _page(built, tables, hours)
+        ]
+    page = _page(loops)
     sys.stdout.write(page)
     if asked.out is not None:
         asked.out.write_text(page, "utf-8")
-    is_short = any(len(rows) < asked.moments for rows in tables.values())
-    return int(is_short or any(row.faults for rows in tables.values() for row in rows))
+    is_short = any(len(loop.rows) < asked.moments for loop in loops)
+    return int(is_short or any(row.faults for loop in loops for row in loop.rows))
+
+
+def _loop(kind: str, built: Built, folder: Path, moments: int, seed: int) -> Loop:
+    began = time.monotonic()  # noqa: TID251 -- the page says how long it took
+    rows = _cut(kind, built, folder, moments, seed)
+    return Loop(kind, built.version, rows, (time.monotonic() - began) / 3600)  # noqa: TID251
 
 
 def _cut(kind: str, built: Built, folder: Path, moments: int, seed: int) -> list[Row]:
@@ -60,15 +79,15 @@ def _cut(kind: str, built: Built, folder: Path, moments: int, seed: int) -> list
         bench.close()
 
 
-def _page(built: Built, tables: dict[str, list[Row]], hours: float) -> str:
-    cuts = f"Image {built.version}, {sum(map(len, tables.values()))} cuts in {hours:.1f} h"
-    by = "by `make image-power-cuts` in emulation; none on a real Pi."
-    lines = ["# Power cuts", "", f"{cuts}, {by}", "", WHAT_IT_SHOWS]
-    for kind, rows in tables.items():
-        holds = sum(not row.faults for row in rows)
-        lines += [f"## During an {kind}" if kind == "install" else "## During a sale", ""]
-        lines += [f"{holds} of {len(rows)} hold.", "", *HEAD]
-        lines += [row.spell(number) for number, row in enumerate(rows, 1)]
+def _page(loops: Sequence[Loop]) -> str:
+    by = "By `make image-power-cuts`, in emulation; none on a real Pi."
+    lines = ["# Power cuts", "", by, "", WHAT_IT_SHOWS]
+    for loop in loops:
+        holds = sum(not row.faults for row in loop.rows)
+        lines += [f"## During {_AN[loop.kind]}", ""]
+        took = f"image {loop.version}, {loop.hours:.1f} h"
+        lines += [f"{holds} of {len(loop.rows)} hold ({took}).", "", *HEAD]
+        lines += [row.spell(number) for number, row in enumerate(loop.rows, 1)]
         lines.append("")
     return "\n".join(lines)
 
