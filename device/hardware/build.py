@@ -83,8 +83,9 @@ def open_hardware(
                 reader, pin_factory, connect, joins = _simulated(settings, parts)
             case _:
                 assert_never(settings.kind)
-        lamp = _closing(parts, RgbLamp(settings.lamp, pin_factory))
+        # Before the lamp: its pulse, which ends when it is closed, is not the last one begun.
         buzzer = _closing(parts, PiezoBuzzer(settings.buzzer, pin_factory))
+        lamp = _closing(parts, RgbLamp(settings.lamp, pin_factory))
         printer = _closing(
             parts,
             NoPrinter(on_printer)

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 LOWEST_HZ: Final = 220.0
 HIGHEST_HZ: Final = 3520.0
+LOUDEST: Final = 0.5
+RESTING_HZ: Final = 50.0
+"""Of a pulse without width: silence.
+
+Its pulse is never ended, as gpiozero's TonalBuzzer would: where lgpio 0.2.2 ends the pulse that it
+began last, its thread may stop for good, and the lamp stays as it is (docs/facts.md).
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -63,13 +70,9 @@ class PiezoBuzzer:
     """The real buzzer: a passive piezo on one PWM pin."""
 
     def __init__(self, pin: int, pin_factory: "Factory") -> None:
-        from gpiozero import TonalBuzzer  # noqa: PLC0415 -- see RgbLamp
-        from gpiozero.tones import Tone  # noqa: PLC0415
+        from gpiozero import PWMOutputDevice  # noqa: PLC0415 -- see RgbLamp
 
-        self._tone = Tone.from_frequency
-        self._piezo = TonalBuzzer(
-            pin, mid_tone=Tone.from_frequency(880), octaves=2, pin_factory=pin_factory
-        )
+        self._piezo = PWMOutputDevice(pin, frequency=RESTING_HZ, pin_factory=pin_factory)
         self._changed = Condition()
         self._beeps: tuple[Beep, ...] = ()
         self._playing: Sound | None = None
@@ -116,6 +119,8 @@ class PiezoBuzzer:
 
     def _sound(self, hz: float | None) -> None:
         if hz is None:
-            self._piezo.stop()
+            self._piezo.value = 0
+            self._piezo.frequency = RESTING_HZ
         else:
-            self._piezo.play(self._tone(hz))
+            self._piezo.frequency = hz
+            self._piezo.value = LOUDEST

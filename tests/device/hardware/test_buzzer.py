@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device.hardware.buzzer import HIGHEST_HZ, LOWEST_HZ, PiezoBuzzer, beeps_of
+from device.hardware.buzzer import HIGHEST_HZ, LOWEST_HZ, RESTING_HZ, PiezoBuzzer, beeps_of
 from device.till.signals import Sound
 
 if TYPE_CHECKING:
@@ -29,6 +29,18 @@ def test_every_sound_is_heard_whole_and_ends_in_silence(
     expected = [heard for hz in beeps for heard in (hz, None)]
     until(lambda: len(wiring.tones) >= len(expected))
     assert wiring.tones == pytest.approx(expected)
+
+
+def test_silence_is_a_pulse_without_width_and_never_the_end_of_one(
+    buzzer: PiezoBuzzer, wiring: "Wiring", until: Until
+) -> None:
+    """Where lgpio ends a pulse, the lamp's may stand still (docs/facts.md)."""
+    pin = wiring.factory.pin(wiring.settings.buzzer)
+    for heard, sound in enumerate((Sound.CLICK, Sound.SCANNED, Sound.APPROVED), 1):
+        buzzer.play(sound)
+        until(lambda heard=heard: len(wiring.tones) >= 2 * heard)
+        until(lambda: pin.frequency == RESTING_HZ)
+        assert (pin.frequency, pin.state) == (RESTING_HZ, 0)
 
 
 def test_no_two_sounds_are_alike() -> None:
