@@ -10,7 +10,7 @@ programs=$root/usr/local/bin
 if [ "$1" = away ]; then
   rm -r "$native"
   cd "$programs"
-  rm dpkg-deb depmod openssl py3compile
+  rm dpkg dpkg-deb depmod openssl py3compile
   exit 0
 fi
 
@@ -32,4 +32,10 @@ put dpkg-deb dpkg-deb
 put kmod depmod
 put openssl openssl
 printf '#!/bin/sh\n' > "$programs/py3compile"
+# Python asks dpkg which files of its library to compile: none yet.
+cat > "$programs/dpkg" <<'END'
+#!/bin/sh
+case "$1 $2" in "-L libpython3."*-stdlib*) exit 0 ;; esac
+exec /usr/bin/dpkg "$@"
+END
 chmod 755 "$programs"/*
