@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device.hardware.buzzer import HIGHEST_HZ, LOWEST_HZ, RESTING_HZ, PiezoBuzzer, beeps_of
+from device.hardware.simulated_pins import SimulatedPin
 from device.till.signals import Sound
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ def test_silence_is_a_pulse_without_width_and_never_the_end_of_one(
 ) -> None:
     """Where lgpio ends a pulse, the lamp's may stand still (docs/facts.md)."""
     pin = wiring.factory.pin(wiring.settings.buzzer)
-    for heard, sound in enumerate((Sound.CLICK, Sound.SCANNED, Sound.APPROVED), 1):
-        buzzer.play(sound)
-        until(lambda heard=heard: len(wiring.tones) >= 2 * heard)
-        until(lambda: pin.frequency == RESTING_HZ)
-        assert (pin.frequency, pin.state) == (RESTING_HZ, 0)
+    assert isinstance(pin, SimulatedPin)
+    buzzer.play(Sound.APPROVED)
+    until(lambda: len(wiring.tones) >= 2)
+    until(lambda: pin.frequency == RESTING_HZ)
+    assert (pin.frequency, pin.state) == (RESTING_HZ, 0)
 
 
 def test_no_two_sounds_are_alike() -> None:

@@ -1,3 +1,0 @@
-class Tone(float):
-    @classmethod
-    def from_frequency(cls, freq: float) -> Tone: ...
