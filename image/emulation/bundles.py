@@ -28,8 +28,10 @@ CRASHING: Final = {
         "[Service]\nExecStart=\nExecStart=/opt/railtix/bin/railtix-slots serve --unconfirmed 60\n"
     ),
 }
-"""A firmware that never says it is ready, given a minute and not thirty. ($$$$: systemd and the
-shell take two each.)"""
+"""A firmware that never says it is ready, given a minute and not thirty.
+
+Of `$$$$` systemd leaves two, and they are the shell's own process.
+"""
 
 
 @dataclass(frozen=True)

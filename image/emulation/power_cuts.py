@@ -28,6 +28,9 @@ Nor does it show what a card's own controller does to sectors that nobody wrote.
 """
 
 
+KINDS: Final = {"install": "an installation", "sale": "a sale"}
+
+
 @dataclass(frozen=True)
 class Loop:
     """All the cuts of one kind."""
@@ -39,9 +42,6 @@ class Loop:
     hours: float
 
 
-_AN: Final = {"install": "an installation", "sale": "a sale"}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 1 where a verdict does not hold."""
     asked = _parser().parse_args(arguments)
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="railtix-cuts-", dir=asked.scratch) as folder:
         loops = [
             _loop(kind, built, Path(folder) / kind, asked.moments, asked.seed)
-            for kind in ("install", "sale")
+            for kind in KINDS
             if asked.only in {None, kind}
         ]
     page = _page(loops)
@@ -84,7 +84,7 @@ def _page(loops: Sequence[Loop]) -> str:
     lines = ["# Power cuts", "", by, "", WHAT_IT_SHOWS]
     for loop in loops:
         holds = sum(not row.faults for row in loop.rows)
-        lines += [f"## During {_AN[loop.kind]}", ""]
+        lines += [f"## During {KINDS[loop.kind]}", ""]
         took = f"image {loop.version}, {loop.hours:.1f} h"
         lines += [f"{holds} of {len(loop.rows)} hold ({took}).", "", *HEAD]
         lines += [row.spell(number) for number, row in enumerate(loop.rows, 1)]
@@ -95,7 +95,7 @@ def _page(loops: Sequence[Loop]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m image.emulation.power_cuts")
     parser.add_argument("--moments", type=int, default=20, help="of each kind")
-    parser.add_argument("--only", choices=("install", "sale"))
+    parser.add_argument("--only", choices=tuple(KINDS))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--profile", default="debian")
     parser.add_argument("--out", type=Path, help="a file for the page")

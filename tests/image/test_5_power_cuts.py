@@ -7,10 +7,9 @@ import pytest
 
 from image.emulation.bundles import Bundles
 from image.emulation.counter import Counter
-from image.emulation.cut_installs import INSTALL_WITHIN_S, cut_installs_of
+from image.emulation.cut_installs import cut_installs_of, install
 from image.emulation.cut_sales import cut_sales_of
 from image.emulation.cutting import Bench, Row
-from image.emulation.stage import now
 from venue.stack import Venue
 
 CUTS = 1
@@ -36,9 +35,7 @@ def test_an_installation_that_loses_its_power_leaves_a_slot_that_is_whole(
 ) -> None:
     # It is verified for a while before anything is written: the moment is a part of the whole.
     if not installations_s:
-        began = now()
-        bench.machine.stage.say(f"rauc install {carried}", INSTALL_WITHIN_S)
-        installations_s.append(now() - began)
+        installations_s.append(install(bench.machine.stage, carried))
     rows = cut_installs_of(bench, carried, CUTS, installations_s[-1], set(bundles.roots))
     assert faults(rows) == []
     assert len(rows) == CUTS
