@@ -1,11 +1,16 @@
 """A slip as ESC/POS bytes, composed by python-escpos for the printer that will get them."""
 
+import json
 import logging
 import os
+import pickle
+import platform
 import sys
 import textwrap
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, assert_never
 
@@ -25,7 +30,7 @@ QR_CAPACITY: Final = (
 def load_escpos() -> None:
     """Import python-escpos without what its import does to the program around it.
 
-    It takes half a second and 17 MiB, so it is loaded by the printer's thread and not before.
+    It takes a while and 17 MiB, so it is loaded by the printer's thread and not before.
     """
     if "escpos.printer" in sys.modules:
         return
@@ -33,11 +38,34 @@ def load_escpos() -> None:
         # It writes a pickle of its printer database there, and would leave it behind in /tmp.
         name = "ESCPOS_CAPABILITIES_PICKLE_DIR"
         is_ours = os.environ.setdefault(name, folder) == folder
+        if is_ours:
+            _prepare_database(Path(folder))
         try:
             import escpos.printer  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport]
         finally:
             if is_ours:
                 del os.environ[name]
+
+
+def _prepare_database(folder: Path) -> None:
+    """Its printer database, as it would leave it there for its next start.
+
+    The file is JSON, which it reads as YAML: half of its whole import, before the first slip of
+    each start. Whatever is not as expected here it reads by itself.
+    """
+    found = find_spec("escpos")
+    if found is None or not found.submodule_search_locations:
+        return
+    source = Path(found.submodule_search_locations[0]) / "capabilities.json"
+    try:
+        database = json.loads(source.read_bytes())
+        times = source.stat()
+    except (OSError, ValueError):
+        return
+    made = folder / f"{platform.python_version()}.capabilities.pickle"
+    made.write_bytes(pickle.dumps(database))
+    # It takes one that is no older than its source; a Pi's clock may be.
+    os.utime(made, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 @contextmanager

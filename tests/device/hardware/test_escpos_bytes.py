@@ -121,3 +121,19 @@ def test_loading_python_escpos_leaves_logging_and_the_environment_alone() -> Non
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_its_printer_database_is_the_one_it_would_have_read_by_itself_for_longer() -> None:
+    program = (
+        "import yaml\n"
+        "slowly = yaml.safe_load\n"
+        "def nobody(file):\n"
+        "    raise AssertionError('read as YAML')\n"
+        "yaml.safe_load = nobody\n"
+        "from device.hardware.escpos_bytes import load_escpos\n"
+        "load_escpos()\n"
+        "from escpos.capabilities import CAPABILITIES, capabilities_path\n"
+        "assert CAPABILITIES == slowly(open(capabilities_path))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
