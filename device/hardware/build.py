@@ -17,7 +17,8 @@ from device.hardware.settings import HardwareSettings
 from device.hardware.wifi import NetworkManager, NoWifi, Wifi
 
 if TYPE_CHECKING:
-    from gpiozero.pins import Factory
+    from device.hardware.pi_pins import PiPins
+    from device.hardware.simulated_pins import SimulatedFactory
 
     Connect = Callable[[], Line]
 
@@ -85,7 +86,7 @@ def open_hardware(
                 assert_never(settings.kind)
         # Before the lamp: its pulse, which ends when it is closed, is not the last one begun.
         buzzer = _closing(parts, PiezoBuzzer(settings.buzzer, pin_factory))
-        lamp = _closing(parts, RgbLamp(settings.lamp, pin_factory))
+        lamp = _closing(parts, RgbLamp(settings.lamp, pin_factory, pin_factory.level))
         printer = _closing(
             parts,
             NoPrinter(on_printer)
@@ -95,25 +96,28 @@ def open_hardware(
         # Before the scanner: its process, between fork and exec, holds every line of the chip, and
         # a line that is claimed anew meanwhile is busy.
         keypad = _closing(parts, MatrixKeypad(settings.keypad, on_key, pin_factory))
-        scanner = _closing(parts, Scanner(reader, on_qr))
+        scanner = _closing(parts, Scanner(reader, on_qr, start_s=settings.camera.start_s))
         return Hardware(scanner, keypad, lamp, buzzer, printer, joins, parts.pop_all())
 
 
 def open_lamp(settings: HardwareSettings, parts: ExitStack) -> Lamp:
     """The real lamp alone, for who has something to say where nothing else can be opened.
 
+    Nothing is sold there: a lamp that stands still is logged, and what is said goes on.
+
     Raises HardwareRefusedError.
     """
     _, pin_factory, _ = _pi(settings, parts)
-    return _closing(parts, RgbLamp(settings.lamp, pin_factory))
+    lamp = RgbLamp(settings.lamp, pin_factory, pin_factory.level, on_stuck=lambda: None)
+    return _closing(parts, lamp)
 
 
-def _pi(settings: HardwareSettings, parts: ExitStack) -> "tuple[ReaderCommand, Factory, Connect]":
+def _pi(settings: HardwareSettings, parts: ExitStack) -> "tuple[ReaderCommand, PiPins, Connect]":
     # Named here: gpiozero left to itself would fall back to another library without a word.
     try:
-        from gpiozero.pins.lgpio import LGPIOFactory  # noqa: PLC0415
+        from device.hardware.pi_pins import PiPins  # noqa: PLC0415 -- lgpio is a Pi's alone
 
-        pin_factory = LGPIOFactory()
+        pin_factory = PiPins()
     except Exception as error:
         raise HardwareRefusedError(
             f"hardware.pins: {settings.pins} cannot move this machine's pins"
@@ -125,7 +129,7 @@ def _pi(settings: HardwareSettings, parts: ExitStack) -> "tuple[ReaderCommand, F
 
 def _simulated(
     settings: HardwareSettings, parts: ExitStack
-) -> "tuple[ReaderCommand, Factory, Connect, Wifi]":
+) -> "tuple[ReaderCommand, SimulatedFactory, Connect, Wifi]":
     from device.hardware.simulated import SimulatedEdge  # noqa: PLC0415 -- not on a Pi
 
     edge = _closing(parts, SimulatedEdge(settings))

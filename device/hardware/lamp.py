@@ -4,16 +4,18 @@ What speaks about a sale shines at full strength; what only tells the till's sta
 green with no other colour is in the two approvals alone, not even in passing between two colours.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, cycle
 from math import cos, pi
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from time import monotonic  # noqa: TID251 -- the lamp is an edge: patterns run in real time
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 import structlog
 
+from device.hardware.lamp_watch import LampWatch
 from device.hardware.settings import LampPins
 from device.till.signals import Light
 
@@ -155,12 +157,34 @@ def _swell(colour: Colour, *, low: float, high: float, period_s: float, steps: i
     return Pattern(forever=tuple(Step(_dim(colour, level), period_s / steps) for level in levels))
 
 
-class RgbLamp:
-    """The real lamp: three PWM pins."""
+Level = Callable[[int], bool]
+"""Whether a pin's line is high at this moment, by the line itself: not what gpiozero was told."""
 
-    def __init__(self, pins: LampPins, pin_factory: "Factory") -> None:
+
+def end_the_program() -> None:
+    """At once: the journal makes that safe at any line, and the kernel lets the lines go."""
+    os._exit(os.EX_IOERR)
+
+
+class RgbLamp:
+    """The real lamp: three PWM pins, and a look at what their lines do.
+
+    Where they do not do what they were told, `on_stuck` is called, from a thread of the lamp's.
+    """
+
+    def __init__(
+        self,
+        pins: LampPins,
+        pin_factory: "Factory",
+        level: Level,
+        on_stuck: Callable[[], None] = end_the_program,
+    ) -> None:
         from gpiozero import RGBLED  # noqa: PLC0415 -- 11 MiB that the other parts may not need
 
+        self._pins = pins
+        self._level = level
+        self._on_stuck = on_stuck
+        self._wanted = DARK
         self._led = RGBLED(
             pins.red,
             pins.green,
@@ -173,14 +197,18 @@ class RgbLamp:
         self._rest: Iterator[Step] = iter(())
         self._next_at: float | None = None
         """When the step being shown ends; None while it lasts."""
-        self._is_closing = False
-        self._thread = Thread(target=self._run, name="lamp", daemon=True)
-        self._thread.start()
+        self._closing = Event()
+        self._threads = (
+            Thread(target=self._run, name="lamp", daemon=True),
+            Thread(target=self._look_after, name="lamp-watch", daemon=True),
+        )
+        for thread in self._threads:
+            thread.start()
 
     def show(self, light: Light) -> None:
         steps = pattern_of(light).steps()
         with self._changed:
-            if self._is_closing:
+            if self._closing.is_set():
                 return
             self._rest = steps
             self._advance(monotonic())
@@ -191,9 +219,10 @@ class RgbLamp:
 
     def close(self) -> None:
         with self._changed:
-            self._is_closing = True
+            self._closing.set()
             self._changed.notify()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._led.close()
 
     def _advance(self, starts_at: float) -> None:
@@ -202,11 +231,12 @@ class RgbLamp:
             self._next_at = None
             return
         self._next_at = starts_at + step.seconds
+        self._wanted = step.colour
         self._led.value = step.colour
 
     def _run(self) -> None:
         with self._changed:
-            while not self._is_closing:
+            while not self._closing.is_set():
                 now = monotonic()
                 if self._next_at is None:
                     self._changed.wait()
@@ -219,3 +249,28 @@ class RgbLamp:
                     except Exception:  # noqa: BLE001 -- the next light must still be shown
                         self._next_at = None
                         _log.exception("the lamp's pattern stopped")
+
+    def _look_after(self) -> None:
+        watch = LampWatch()
+        while not self._closing.wait(watch.pause_s):
+            # Without the lock: a light must not wait for this, and one look that meets a change
+            # between two colours is forgotten by the next.
+            wanted = self._wanted
+            try:
+                lit = self._lit()
+            except Exception:  # noqa: BLE001 -- the library's own; the lamp shines as before
+                _log.exception("the lamp's lines cannot be read, and nobody looks after it")
+                return
+            stuck = watch.look(wanted, lit)
+            if stuck is not None:
+                _log.critical("lamp_stuck", lead=stuck, wanted=wanted, lit=lit)
+                self._on_stuck()
+                return
+
+    def _lit(self) -> tuple[bool, bool, bool]:
+        is_lit_high = self._pins.common == "cathode"
+        red, green, blue = (
+            self._level(number) is is_lit_high
+            for number in (self._pins.red, self._pins.green, self._pins.blue)
+        )
+        return red, green, blue

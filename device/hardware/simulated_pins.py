@@ -2,12 +2,17 @@
 
 from collections.abc import Callable
 from threading import Lock
+from time import monotonic  # noqa: TID251 -- pulses are in real time
+from typing import Final
 
 from gpiozero.pins import Pin, PinInfo
 from gpiozero.pins.mock import MockFactory, MockPWMPin
 
 from device.hardware.keypad import LAYOUT
 from device.hardware.settings import HardwareSettings, KeypadPins
+
+PULSES_HZ: Final = 100.0
+"""As gpiozero's."""
 
 OnColour = Callable[[float, float, float], None]
 OnTone = Callable[[float | None], None]
@@ -104,6 +109,11 @@ class SimulatedFactory(MockFactory):
         self._colour = (0.0, 0.0, 0.0)
         self._tone: float | None = None
         self._is_wired = True
+
+    def level(self, number: int) -> bool:
+        """Whether a line is high now: of a dimmed one in its part of each pulse."""
+        state = float(self.pin(number).state)
+        return (monotonic() * PULSES_HZ) % 1.0 < state
 
     def column_of(self, pin: SimulatedPin) -> int | None:
         return self._columns.get(pin.info.name)

@@ -1,6 +1,10 @@
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import combinations, islice, product
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,18 +27,34 @@ FINITE = {
 }
 
 
-def mock_pins() -> Factory:
-    return MockFactory(pin_class=MockPWMPin)
+class MockPins(MockFactory):
+    """Pulses whose dimmed leads are dark at each look."""
+
+    def __init__(self) -> None:
+        super().__init__(pin_class=MockPWMPin)
+        self.stuck: dict[int, bool] = {}
+        """Lines that stand still, by pin."""
+
+    def level(self, number: int) -> bool:
+        return self.stuck.get(number, self.pin(number).state == 1.0)
 
 
 @pytest.fixture(params=["mock pins", "simulated edge"])
-def factory(request: pytest.FixtureRequest, wiring: "Wiring") -> Factory:
-    return wiring.factory if request.param == "simulated edge" else mock_pins()
+def factory(request: pytest.FixtureRequest, wiring: "Wiring") -> "MockPins | SimulatedFactory":
+    return wiring.factory if request.param == "simulated edge" else MockPins()
+
+
+def lamp_on(factory: "MockPins | SimulatedFactory", pins: LampPins = PINS) -> RgbLamp:
+    return RgbLamp(pins, factory, factory.level, on_stuck=nobody_expects)
+
+
+def nobody_expects() -> None:
+    raise AssertionError("the lamp did what it was told")
 
 
 @pytest.fixture
-def lamp(factory: Factory) -> Iterator[RgbLamp]:
-    made = RgbLamp(PINS, factory)
+def lamp(factory: "MockPins | SimulatedFactory") -> Iterator[RgbLamp]:
+    made = lamp_on(factory)
     yield made
     made.close()
 
@@ -69,8 +89,8 @@ def test_a_blink_goes_on_by_itself_and_ends_with_the_next_light(
     assert colour(factory) == GREEN
 
 
-def test_a_closed_lamp_is_dark(factory: Factory) -> None:
-    lamp = RgbLamp(PINS, factory)
+def test_a_closed_lamp_is_dark(factory: "MockPins | SimulatedFactory") -> None:
+    lamp = lamp_on(factory)
     lamp.show(Light.APPROVED)
     lamp.close()
     assert colour(factory) == (0, 0, 0)
@@ -118,7 +138,7 @@ def test_no_two_lights_look_alike() -> None:
 
 
 def test_the_edge_reports_whole_colours_only(wiring: "Wiring") -> None:
-    lamp = RgbLamp(PINS, wiring.factory)
+    lamp = lamp_on(wiring.factory)
     for light in (Light.KEY_THE_AMOUNT, Light.DECLINED, Light.READY, Light.APPROVED):
         lamp.show(light)
     lamp.close()
@@ -177,10 +197,94 @@ def test_a_lamp_with_a_common_anode_shines_by_pulling_its_pins_low() -> None:
         on_colour=lambda red, green, blue: colours_told.append((red, green, blue)),
         on_tone=lambda _hz: None,
     )
-    made = RgbLamp(pins, wired)
+    made = lamp_on(wired, pins)
     made.show(Light.APPROVED)
     assert colour(wired) == (1, 0, 1)
     assert colours_told[-1] == GREEN
     made.close()
     assert colours_told[-1] == (0, 0, 0)
     wired.close()
+
+
+GREEN_STANDS = {PINS.red: False, PINS.green: True, PINS.blue: False}
+ALL_DARK = dict.fromkeys((PINS.red, PINS.green, PINS.blue), False)
+
+
+@pytest.mark.parametrize(
+    ("shown_first", "lines", "then"),
+    [
+        (Light.APPROVED, GREEN_STANDS, Light.READY),
+        (Light.APPROVED, GREEN_STANDS, Light.ASKING),
+        (Light.APPROVED, GREEN_STANDS, Light.NOBODY_SIGNED_IN),
+        (Light.APPROVED, GREEN_STANDS, Light.DARK),
+        (Light.READY, ALL_DARK, Light.APPROVED),
+        (Light.READY, ALL_DARK, Light.DECLINED),
+    ],
+)
+def test_a_lamp_whose_lines_stand_still_is_found_out(
+    shown_first: Light, lines: dict[int, bool], then: Light
+) -> None:
+    pins, stuck = MockPins(), Event()
+    lamp = RgbLamp(PINS, pins, pins.level, on_stuck=stuck.set)
+    lamp.show(shown_first)
+    pins.stuck = lines
+    lamp.show(then)
+
+    assert stuck.wait(10)
+
+    lamp.close()
+
+
+def test_a_lamp_that_stands_still_ends_the_program() -> None:
+    program = (
+        "from device.hardware.lamp import RgbLamp;"
+        "from device.hardware.settings import LampPins;"
+        "from device.till.signals import Light;"
+        "from gpiozero.pins.mock import MockFactory, MockPWMPin;"
+        "from threading import Event;"
+        "pins = MockFactory(pin_class=MockPWMPin);"
+        "RgbLamp(LampPins(), pins, lambda _pin: True).show(Light.READY);"
+        "Event().wait()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == os.EX_IOERR
+    assert "lamp_stuck" in ended.stdout + ended.stderr
+
+
+def test_lines_that_cannot_be_read_leave_a_lamp_that_shines() -> None:
+    asked = Event()
+
+    def unreadable(_pin: int) -> bool:
+        asked.set()
+        raise OSError("no such line")
+
+    pins = MockPins()
+    lamp = RgbLamp(PINS, pins, unreadable, on_stuck=nobody_expects)
+    assert asked.wait(10)
+    lamp.show(Light.APPROVED)
+    assert colour(pins) == GREEN
+    lamp.close()
+
+
+def test_whoever_says_why_nothing_starts_goes_on_where_the_lamp_stands_still() -> None:
+    program = (
+        "from contextlib import ExitStack\n"
+        "from time import sleep\n"
+        "from gpiozero.pins.mock import MockFactory, MockPWMPin\n"
+        "from device.hardware import build\n"
+        "from device.hardware.settings import HardwareSettings\n"
+        "from device.till.signals import Light\n"
+        "pins = MockFactory(pin_class=MockPWMPin)\n"
+        "pins.level = lambda _pin: True\n"
+        "build._pi = lambda _settings, _parts: (None, pins, None)\n"
+        "with ExitStack() as parts:\n"
+        "    build.open_lamp(HardwareSettings(), parts).show(Light.FAULT)\n"
+        "    sleep(3)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "lamp_stuck" in ended.stdout + ended.stderr
+    assert ended.returncode == 0
