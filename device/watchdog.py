@@ -15,8 +15,15 @@ START_EXTENSION_US: Final = 60_000_000
 LIMITS_S: Final = {"till": 20.0, "link": 90.0, "scanner": 90.0}
 """How long each part may stand still. A link may wait that long for a name server and a handshake;
 a scanner is given time to start its camera anew, which may take half a minute, several times."""
+STARTS: Final = 3
+"""Of the camera, at least, before its scanner counts as stuck."""
 
 _log = structlog.get_logger(__name__)
+
+
+def limits_for(camera_start_s: float) -> Mapping[str, float]:
+    """LIMITS_S, with room for a camera that is slow to start."""
+    return {**LIMITS_S, "scanner": max(LIMITS_S["scanner"], STARTS * camera_start_s)}
 
 
 @dataclass(frozen=True)
@@ -126,8 +133,12 @@ class Watchdog:
         is_ready: Callable[[], bool],
         say: Callable[[], str],
         clock: Callable[[], float],
+        camera_start_s: float = 0.0,
     ) -> "Watchdog":
-        """As systemd asks for it in the environment; without systemd it only logs."""
+        """As systemd asks for it in the environment; without systemd it only logs.
+
+        `camera_start_s`: what the settings allow a camera to take.
+        """
         return cls(
             Notifier(environment.get("NOTIFY_SOCKET") or None),
             signs,
@@ -135,6 +146,7 @@ class Watchdog:
             say=say,
             clock=clock,
             every_s=interval_s(environment, os.getpid()),
+            limits_s=limits_for(camera_start_s),
         )
 
     def start(self) -> None:

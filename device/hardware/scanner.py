@@ -15,13 +15,13 @@ import structlog
 from device.hardware import reports
 from device.hardware.reader_process import ReaderCommand, ReaderProcess
 from device.hardware.reports import Faulted, Look, Looked, NonsenseError, Ready, Report
+from device.hardware.settings import CameraSettings
 from device.hardware.sightings import Sightings
 
 FRAME_LIMIT_S: Final = 2.0
 """Without a frame for this long, while it should be looking, the process is started anew."""
 
-START_LIMIT_S: Final = 30.0
-"""Until the decoders are loaded and the camera is open; picamera2 alone takes seconds on a Pi."""
+START_S: Final = CameraSettings().start_s
 
 HANG_UP_LIMIT_S: Final = 1.0
 """How long the process may take to close the camera when the appliance hangs up."""
@@ -77,11 +77,18 @@ class Scanner:
     """Supervises the reading process from a thread of its own, and reports each code once."""
 
     def __init__(
-        self, command: ReaderCommand, on_qr: OnQr, *, clock: Callable[[], float] = monotonic
+        self,
+        command: ReaderCommand,
+        on_qr: OnQr,
+        *,
+        start_s: float = START_S,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`clock` must be the one that all processes of the machine share."""
+        """`start_s`: how long a process may take to be ready. `clock` must be the one that all
+        processes of the machine share."""
         self._command = command
         self._on_qr = on_qr
+        self._start_s = start_s
         self._clock = clock
         self._lock = Lock()
         self._look = Look(0, is_looking=False)
@@ -173,7 +180,7 @@ class Scanner:
                 except ConnectionError:
                     return Ending.DIED
                 ordered, progress_at = look, self._clock()
-            limit_s = FRAME_LIMIT_S if is_ready else START_LIMIT_S
+            limit_s = FRAME_LIMIT_S if is_ready else self._start_s
             left_s = progress_at + limit_s - self._clock()
             is_timed = look.is_looking or not is_ready
             ready = waiting.poll(max(0.0, left_s) * 1000 if is_timed else None)

@@ -40,6 +40,9 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hflip: bool = False
     vflip: bool = False
     """Both for a sensor mounted upside down; one of them for a mirror in the way."""
+    start_s: Annotated[float, msgspec.Meta(ge=5, le=600)] = 30.0
+    """Until the decoders are loaded and the camera is open, before the process that reads is
+    started anew; picamera2 alone takes seconds on a Pi."""
 
 
 class PrinterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

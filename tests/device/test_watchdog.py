@@ -17,18 +17,21 @@ from device.hardware.scanner import Scanner
 from device.journal.journal import Journal
 from device.link import Incoming, Link, PolicyBytes
 from device.notary import Notary
-from device.runtime import Inbox, Runtime, Stop
+from device.ports import Inbox, Stop
+from device.runtime import Runtime
 from device.till.receipt import Slip
 from device.till.signals import Light, Sound
 from device.watchdog import (
     INTERVAL_MAX_S,
     LIMITS_S,
+    STARTS,
     Notifier,
     Sign,
     Stuck,
     Watch,
     Watchdog,
     interval_s,
+    limits_for,
 )
 from protocol.policy import sign_policy
 from tests.device.fake_cloud import POLICY_KEY
@@ -473,3 +476,8 @@ def test_the_program_itself_is_ready_fed_and_says_that_it_stops(
         assert not any("stuck" in line for line in heard)
         assert program.stop() == 0
     until_heard(path_socket, "STOPPING=1")
+
+
+def test_a_scanner_whose_camera_may_take_long_to_start_is_not_stuck_before_it_has_tried() -> None:
+    assert limits_for(0.0) == LIMITS_S
+    assert limits_for(150.0) == {**LIMITS_S, "scanner": STARTS * 150.0}

@@ -45,10 +45,12 @@ TAP_MAX_S = 20.0
 READER_S = 20.0
 
 # Small pictures: an emulated processor must read one within the two seconds a frame may take.
+# It also takes long to start one where the host is busy.
 # And nobody else is on this network, so an update may come faster than in a bar.
 DROP_IN = f"""[Service]
 Environment=PYTHONPATH={STAGE}/disk/shims LIBCAMERA_PIPELINES_MATCH_LIST=virtual
 Environment=RAILTIX_HARDWARE_CAMERA_WIDTH=640 RAILTIX_HARDWARE_CAMERA_HEIGHT=360
+Environment=RAILTIX_HARDWARE_CAMERA_START_S=150
 Environment=RAILTIX_UPDATES_SPEED_MAX_KIB=16384
 ReadWritePaths={STAGE}
 DeviceAllow=/dev/udmabuf rw

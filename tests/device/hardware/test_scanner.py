@@ -422,3 +422,15 @@ def test_the_simulated_camera_is_read_by_the_shipped_process() -> None:
     assert argv[1:4] == ("-P", "-m", "device.hardware.reader")
     assert reader_of_pi(CameraSettings()).argv[:5] == (*argv[:4], "pi")
     stage.close()
+
+
+def test_a_process_that_is_never_ready_is_started_anew_after_the_time_it_was_given() -> None:
+    sleeper = ReaderCommand((sys.executable, "-c", "import time; time.sleep(600)"))
+    scanner = Scanner(sleeper, ignore_qr, start_s=0.2)
+    until(lambda: scanner.health().restarts > 1, "another process")
+    scanner.close()
+    patient = Scanner(sleeper, ignore_qr, start_s=600)
+    until(lambda: patient.health().reader_pid is not None, "a process")
+    sleep(0.5)
+    assert patient.health().restarts == 0
+    patient.close()
