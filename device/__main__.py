@@ -126,9 +126,9 @@ def selftest(
     Stop the appliance first. What to do is said on stderr, the result on stdout; `#` or y says
     yes, `*` or n no. Exit code 1 where a part failed.
     """
-    from device.runtime import AlreadyRunningError
     from device.selftest.findings import Part, is_sound, table_of
     from device.selftest.walk import Walk
+    from device.state_lock import AlreadyRunningError
 
     settings = _settings(config, state)
     unknown = sorted(set(only or ()) - set(Part))

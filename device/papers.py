@@ -6,7 +6,7 @@ from device.credentials import Credentials, CredentialsError
 from device.identity.renewal import DAYS_MIN, Renewal
 from device.link import Link
 from device.notary import Notary
-from device.runtime import Rest
+from device.ports import Rest
 from device.till.receipt import Slip, Text
 
 _log = structlog.get_logger(__name__)

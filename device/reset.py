@@ -25,8 +25,8 @@ from device.journal.chain import FILE_NAME
 from device.journal.journal import JournalFault, LaterJournal
 from device.journal.owed import what_is_owed
 from device.journal.setting_aside import set_aside
-from device.runtime import AlreadyRunningError, lock_state
 from device.settings import Settings
+from device.state_lock import AlreadyRunningError, lock_state
 
 IDENTITY_FILES: Final = (
     *(KEY_FILE, CERTIFICATE_FILE, TRUST_FILE, AUTHORITY_FILE),

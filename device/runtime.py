@@ -1,15 +1,11 @@
 """The loop: one thread takes what happened, asks the till what follows, and does it, in order."""
 
-import fcntl
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
-from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty
 from time import monotonic, time_ns  # noqa: TID251 -- the runtime is the edge that has the clock
-from typing import IO, Final, Protocol, assert_never
+from typing import Final, assert_never
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -23,6 +19,7 @@ from device.journal.journal import Journal, JournalFault
 from device.journal.kept_checkpoint import KeptCheckpoint
 from device.link import Disconnected, Incoming, PolicyBytes, ReplyBytes, Subscribed
 from device.notary import Circumstances, Notary
+from device.ports import Happening, Inbox, Lock, Papers, Parts, Rest, Scanned, Stop, Updater, Wire
 from device.till import effects as do
 from device.till.contents import (
     AskForHeartbeat,
@@ -59,9 +56,7 @@ from device.till.events import (
 )
 from device.till.machine import step
 from device.till.outbox import sign_anew
-from device.till.receipt import Slip
 from device.till.resting import resting_light
-from device.till.signals import Light, Sound
 from device.till.states import (
     Asking,
     Inquiring,
@@ -87,7 +82,6 @@ from protocol.messages import Declined, HeartbeatAnswered, Reason, Reply
 from protocol.policy import Policy, PolicyRefusal
 from protocol.updates import System, Update
 
-LOCK_FILE: Final = "railtix-pos.lock"
 BEAT_S: Final = 2.0
 """An idle loop comes round this often, so that a loop that hangs can be told from it."""
 
@@ -95,119 +89,6 @@ _OF_THE_APPLIANCE: Final = frozenset({Reason.DEVICE_REVOKED, Reason.DEVICE_QUARA
 """Refused whatever it asks, until ops do something about it."""
 
 _log = structlog.get_logger(__name__)
-
-
-class AlreadyRunningError(Exception):
-    """Another process holds this appliance's state."""
-
-
-@dataclass(frozen=True)
-class Scanned:
-    """A code, and when its frame was captured and decoded (monotonic seconds)."""
-
-    text: str = field(repr=False)
-    captured_at: float
-    decoded_at: float
-
-
-@dataclass(frozen=True)
-class Stop:
-    """End the loop; what is unfinished is in the journal."""
-
-
-Happening = KeyPressed | Scanned | PrinterChanged | Incoming | Stop
-Inbox = SimpleQueue[Happening]
-
-
-class Lamp(Protocol):
-    def show(self, light: Light) -> None: ...
-
-
-class Buzzer(Protocol):
-    def play(self, sound: Sound) -> None: ...
-
-
-class Printer(Protocol):
-    def print(self, slip: Slip) -> None: ...
-
-
-class Scanner(Protocol):
-    def look(self, looking: bool) -> None: ...
-
-
-class Parts(Protocol):
-    """What the loop needs of the hardware."""
-
-    @property
-    def lamp(self) -> Lamp: ...
-    @property
-    def buzzer(self) -> Buzzer: ...
-    @property
-    def printer(self) -> Printer: ...
-    @property
-    def scanner(self) -> Scanner: ...
-
-
-class Wire(Protocol):
-    """What the loop needs of the link."""
-
-    def publish(self, payload: bytes, expiry_s: int | None = None) -> bool: ...
-
-    def drop(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Rest:
-    """How the till rests, when it does."""
-
-    now_ms: int | None
-    """Trusted time; None: nobody knows what time it is."""
-    now_s: float
-    """Monotonic."""
-    is_idle: bool
-    """Nobody is in the middle of anything."""
-    has_sent_all: bool
-    """Idle, and nothing waits for an answer."""
-    link_is_up: bool
-
-
-class Papers(Protocol):
-    """The certificate by which the appliance is known: renewed while the till rests."""
-
-    def rest(self, rest: Rest) -> bool:
-        """Whether it is over, and nothing but a new claim helps."""
-        ...
-
-    def heard(self) -> None: ...
-
-    def warning(self, now_ms: int | None) -> Slip | None:
-        """What whoever signs in should know, if anything."""
-        ...
-
-
-class Updater(Protocol):
-    """New versions of all this: fetched and installed while nobody needs the till."""
-
-    def look(self, till: AtTheTill) -> bool:
-        """Whether nothing may begin now."""
-        ...
-
-    def heard(self) -> None: ...
-
-    def hold(self, *, is_waiting: bool) -> None: ...
-
-    def system(self) -> System | None: ...
-
-
-class Lock(Protocol):
-    """What keeps an installation out of a sale, and a sale out of an installation."""
-
-    @property
-    def is_held(self) -> bool: ...
-
-    def take(self) -> bool: ...
-
-    def let_go(self) -> None: ...
 
 
 class Runtime:
@@ -667,16 +548,6 @@ class Runtime:
             outcome=effect.outcome,
             ms=timing.stages_ms(),
         )
-
-
-def lock_state(state: Path, stack: ExitStack) -> None:
-    """Make sure that no other process drives this appliance. Raises AlreadyRunningError."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file: IO[bytes] = stack.enter_context((state / LOCK_FILE).open("ab"))
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise AlreadyRunningError(f"{state} is in use by another railtix-pos") from error
 
 
 def _zone(name: str) -> tzinfo:

@@ -47,19 +47,13 @@ from device.journal.kept_checkpoint import KeptCheckpoint
 from device.link import Link
 from device.notary import Notary
 from device.papers import RenewedPapers
-from device.runtime import (
-    AlreadyRunningError,
-    Inbox,
-    KeyPressed,
-    PrinterChanged,
-    Runtime,
-    Scanned,
-    Stop,
-    lock_state,
-)
+from device.ports import Inbox, Scanned, Stop
+from device.runtime import Runtime
 from device.sale_lock import SaleLock
 from device.settings import BrokerSettings, Settings
 from device.slots.client import SlotsClient
+from device.state_lock import AlreadyRunningError, lock_state
+from device.till.events import KeyPressed, PrinterChanged
 from device.till.signals import Light
 from device.updates import Updates, boot_id, image_version
 from device.watchdog import Sign, Watchdog
@@ -100,6 +94,7 @@ def serve(settings: Settings, passed_over: Sequence[str] = ()) -> int:
             is_ready=appliance.is_ready,
             say=appliance.say,
             clock=monotonic,
+            camera_start_s=settings.hardware.camera.start_s,
         )
         stack.callback(watchdog.close)
         watchdog.start()

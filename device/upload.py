@@ -26,8 +26,10 @@ from device.journal.journal import Journal, JournalFault
 from device.journal.owed import what_is_owed
 from device.link import ReplyBytes, Subscribed
 from device.notary import Notary
-from device.runtime import AlreadyRunningError, Inbox, Runtime, Stop, lock_state
+from device.ports import Inbox, Stop
+from device.runtime import Runtime
 from device.settings import Settings
+from device.state_lock import AlreadyRunningError, lock_state
 from device.till.contents import AskForHeartbeat
 from device.till.receipt import Slip
 from device.till.signals import Light, Sound

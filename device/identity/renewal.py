@@ -27,7 +27,7 @@ from device.identity.enrolment import address_of
 from device.identity.est import Est, Issued, request_for
 from device.identity.exchange import Failure, believing
 from device.identity.files import CLOUD_FILE, NEXT, OLD, Draft, forget_old, go_back, read_cloud
-from device.runtime import Rest
+from device.ports import Rest
 from device.settings import KeySettings
 
 DUE_AFTER: Final = 2 / 3

@@ -13,7 +13,6 @@ from device.credentials import Credentials, CredentialsError
 from device.credentials import load as load_credentials
 from device.hardware.build import Hardware, open_hardware
 from device.identity.files import broker_of
-from device.runtime import lock_state
 from device.selftest.findings import Finding, Part, failed, skipped, slip_of
 from device.selftest.parts import (
     Senses,
@@ -32,6 +31,7 @@ from device.selftest.surroundings import (
     look_at_network,
 )
 from device.settings import Settings
+from device.state_lock import lock_state
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """`python -m device.storage prepare|settings|complain`: what the image's units start, as root."""
 
-import secrets
+import os
 import sys
 import time
 from pathlib import Path
@@ -35,7 +35,7 @@ def prepare() -> int:
     if place is None:
         outcome = Refused(Why.NOT_FOUND)
     else:
-        machine = Machine(Tools(run), _serial, secrets.token_bytes, pause, say, RUN_FOLDER)
+        machine = Machine(Tools(run), _serial, os.urandom, pause, say, RUN_FOLDER)
         if BOOT.is_mount():
             asked = read_boot_settings(wanted.read_bytes() if wanted.exists() else None)
         else:

@@ -13,8 +13,8 @@ from device.hardware.spool import look as look_at_spool
 from device.journal.chain import FILE_NAME, SCHEMA_VERSION
 from device.journal.journal import Journal, look_at
 from device.reset import IDENTITY_FILES, Done, Refused, reset
-from device.runtime import lock_state
 from device.settings import BrokerSettings, KeySettings, Settings, StateSettings
+from device.state_lock import lock_state
 from device.till.entries import (
     CancelReason,
     Entry,

@@ -16,19 +16,11 @@ from device.journal.journal import CommitHook, Journal, JournalFault
 from device.journal.kept_checkpoint import KeptCheckpoint
 from device.link import Disconnected, PolicyBytes, ReplyBytes, Subscribed
 from device.notary import Notary
-from device.runtime import (
-    AlreadyRunningError,
-    Happening,
-    Inbox,
-    KeyPressed,
-    Rest,
-    Runtime,
-    Scanned,
-    Stop,
-    lock_state,
-)
+from device.ports import Happening, Inbox, Rest, Scanned, Stop
+from device.runtime import Runtime
+from device.state_lock import AlreadyRunningError, lock_state
 from device.till.entries import Entry
-from device.till.events import PrinterChanged, Tick
+from device.till.events import KeyPressed, PrinterChanged, Tick
 from device.till.receipt import Slip
 from device.till.signals import Light, PrinterState, Sound
 from device.till.states import (

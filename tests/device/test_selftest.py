@@ -22,7 +22,6 @@ from device.clock import STA_UNSYNC, WallClock
 from device.credentials import FOLDER, load
 from device.hardware.settings import HardwareSettings, KeypadPins
 from device.journal.journal import Journal
-from device.runtime import AlreadyRunningError, lock_state
 from device.selftest.findings import Finding, Part, Verdict, is_sound, slip_of, table_of
 from device.selftest.parts import looks_of, name_the_dead
 from device.selftest.person import Keys, Person
@@ -34,6 +33,7 @@ from device.selftest.surroundings import (
 )
 from device.selftest.walk import Walk
 from device.settings import BrokerSettings, KeySettings, Settings, StateSettings
+from device.state_lock import AlreadyRunningError, lock_state
 from device.till.entries import Synced
 from device.till.receipt import Columns, Text
 from device.till.signals import Light

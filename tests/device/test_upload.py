@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from device import upload as uploading
-from device.runtime import lock_state
 from device.settings import Settings, StateSettings
+from device.state_lock import lock_state
 from device.upload import upload
 
 

@@ -13,7 +13,7 @@ from device.enrolling.happenings import Enrolled
 from device.identity.enrolment import Enroller
 from device.identity.files import forget_old, go_back, recover
 from device.identity.renewal import SILENCE_S, TRY_AGAIN_MS, Renewal, Stage
-from device.runtime import Rest
+from device.ports import Rest
 from device.settings import KeySettings
 from tests.device.identity.office import NOW, Asked, Office, Said
 
