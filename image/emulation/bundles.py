@@ -15,7 +15,7 @@ from image.build.keys import SigningKeys
 from image.build.layout import LAYOUT
 from image.build.tools import Tools
 from image.emulation.console import GuestError
-from image.emulation.slots import Root
+from image.emulation.slots import Root, root_at
 from image.emulation.tree import Built
 
 COMPATIBLE: Final = "railtix-pos-debian"
@@ -85,9 +85,7 @@ class BundleMaker:
             for line in said.splitlines(keepends=True)
         )
         self._put(root, {OS_RELEASE: release, **files})
-        with root.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self.roots.add(Root(LAYOUT.slot_size, digest))
+        self.roots.add(root_at(root))
         return self._sign(work, name, version, self._keys)
 
     def foreign(self, name: str, version: str) -> Made:

@@ -6,7 +6,7 @@ Codes are drawn when they are shown: a wallet's code lives a minute or two, and 
 import json
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,10 @@ from venue.stack import CURRENCY, DOCUMENT, EVENT, STALL, Venue
 
 WITHIN_S: Final = 240.0
 """For one step of a guest that is a hundred times slower than a Pi."""
+
+CODE_S: Final = 45.0
+"""A code is younger than this, so that it is still good when it is read."""
+CODES: Final = 4
 
 CARDS: Final[dict[str, Any]] = DOCUMENT | {"reply_timeout_ms": 30_000}
 """An event like the demo's, with patience for an emulated processor."""
@@ -102,6 +106,20 @@ class Counter:
             slip = self.stage.wait_for_slip("Total", began, WITHIN_S)
         self.stage.clear()
         return Sold(is_green, slip, at - began)
+
+    def show_until(self, hue: Hue, guest: Attendee) -> float:
+        """A phone whose page draws a new code now and then, until the lamp says it was read.
+
+        A slow guest may start its camera for longer than a code lives.
+        """
+        for _ in range(CODES - 1):
+            began = self.show(guest.fresh_qr().digits)
+            with suppress(GuestError):
+                self.wait_for_hue(hue, began, CODE_S)
+                return began
+        began = self.show(guest.fresh_qr().digits)
+        self.wait_for_hue(hue, began)
+        return began
 
     def word(self, since: float) -> tuple[bool, float] | None:
         """What the lamp said about a sale, and when: full green, or full red."""

@@ -7,12 +7,11 @@ from typing import Final
 from image.emulation.console import GuestError
 from image.emulation.counter import WITHIN_S
 from image.emulation.cutting import Bench, Row
-from image.emulation.slots import Root, carry, root_in, running
+from image.emulation.slots import OTHER, Root, carry, root_in, running, spoil_the_other
 from image.emulation.stage import Stage, now
 from image.emulation.volatile_disk import Loss
 
 INSTALL_WITHIN_S: Final = 900.0
-_OTHER: Final = {"A": "B", "B": "A"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def cut_installs(bench: Bench, bundle: str, moments: int) -> list[Row]:
     bench.switch_off()
     whole = roots_of(bench)
     bench.power_on()
-    rows = cut_installs_of(bench, path, moments, whole_s, whole)
+    rows = _cut_each(bench, path, moments, whole_s, whole)
     bench.close()
     return rows
 
@@ -52,16 +51,15 @@ def roots_of(bench: Bench) -> set[Root]:
     return {root_in(bench.disk.raw, slot) for slot in ("A", "B")}
 
 
-def cut_installs_of(
-    bench: Bench, path: str, moments: int, whole_s: float, whole: set[Root]
-) -> list[Row]:
-    """The same where a machine runs; one runs afterwards."""
+def _cut_each(bench: Bench, path: str, moments: int, whole_s: float, whole: set[Root]) -> list[Row]:
+    """Where a machine runs; one runs afterwards."""
     rows: list[Row] = []
     stage = bench.machine.stage
     for number in range(moments):
         slot = running(stage)
         # To just after its end.
         moment_s = bench.moment(number, moments, whole_s * 1.1)
+        spoil_the_other(stage)
         began = now()
         stage.start(f"rauc install {path}")
         time.sleep(max(0.0, began + moment_s - now()))
@@ -83,7 +81,7 @@ def cut_installs_of(
 def _row(stage: Stage, cut: Cut, whole: set[Root]) -> Row:
     runs = running(stage)
     stage.wait_for(lambda: _is_up(stage) or None, "the firmware", WITHIN_S)
-    other = "whole" if cut.roots[_OTHER[runs]] in whole else "half written"
+    other = "whole" if cut.roots[OTHER[runs]] in whole else "half written"
     faults = () if cut.roots[runs] in whole else (f"slot {runs} runs and is not whole",)
     found = f"{runs} runs, {other} beside"
     return Row("install", cut.moment_s, cut.loss, f"slot {cut.slot} ran", found, faults)

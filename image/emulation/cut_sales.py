@@ -6,6 +6,7 @@ import sqlite3
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,10 @@ class Cut:
     journal: Journal
 
 
+def nothing_else() -> None:
+    """The sale is all there is."""
+
+
 def cut_sales(bench: Bench, venue: Venue, moments: int) -> list[Row]:
     """Enrol, sign in, and sell again and again, each time cut off at another moment."""
     counter = Counter(venue, bench.power_on())
@@ -56,14 +61,25 @@ def cut_sales(bench: Bench, venue: Venue, moments: int) -> list[Row]:
     return rows
 
 
-def cut_sales_of(bench: Bench, counter: Counter, moments: int) -> list[Row]:
-    """The same at a counter where staff are signed in; the machine runs afterwards."""
+def cut_sales_of(
+    bench: Bench, counter: Counter, moments: int, meanwhile: Callable[[], None] = nothing_else
+) -> list[Row]:
+    """The same at a counter where staff are signed in; the machine runs afterwards.
+
+    `meanwhile`: begun before each sale, and cut off with it.
+    """
     guest = counter.guest("cut@example.org", PRICE * (moments + 4))
     whole_s = _last_key_to_slip(counter, guest)
     bench.tell(f"a sale that nobody cuts takes {whole_s:.1f} s from the last key to its receipt")
     rows: list[Row] = []
     for number in range(moments):
-        cut = _cut_one(bench, counter, guest, bench.moment(number, moments, whole_s * 1.1), number)
+        moment_s = bench.moment(number, moments, whole_s * 1.1)
+        try:
+            meanwhile()
+            cut = _cut_one(bench, counter, guest, moment_s, number)
+        except GuestError as fault:
+            bench.tell(f"no sale could be begun: {fault}")
+            break
         try:
             counter.stage = bench.power_on()
             row = _recover(counter, cut, keeps=number % 3 != 2)
@@ -89,8 +105,7 @@ def _cut_one(bench: Bench, counter: Counter, guest: Attendee, moment_s: float, n
 
 def _key_up_to_the_last(counter: Counter, guest: Attendee) -> None:
     """The phone first, then the amount: what is left is one key."""
-    began = counter.show(guest.fresh_qr().digits)
-    counter.wait_for_hue(Hue.CYAN, began)
+    counter.show_until(Hue.CYAN, guest)
     counter.stage.type(str(PRICE))
 
 

@@ -108,23 +108,24 @@ class Machine:
         self._hang_up()
         shutil.rmtree(self._sockets, ignore_errors=True)
 
-    def arm_watchdog(self) -> None:
-        """From now on the board's watchdog resets it.
+    def arm_watchdog(self, *, armed: bool = True) -> None:
+        """From now on the board's watchdog resets it, or no longer.
 
-        Not before: what it counts is this machine's time, and while that is busy with other things
-        the guest stands still for longer than any board may.
+        Only while a test asks for it: what it counts is this machine's time, and while that is
+        busy with other things the guest stands still for longer than any board may.
         """
+        action = "reset" if armed else "none"
         line = connect(self._sockets / "monitor")
         with line, line.makefile("rwb", buffering=0) as monitor:
             monitor.readline()
             for order in (
                 {"execute": "qmp_capabilities"},
-                {"execute": "set-action", "arguments": {"watchdog": "reset"}},
+                {"execute": "set-action", "arguments": {"watchdog": action}},
             ):
                 monitor.write(json.dumps(order).encode() + b"\n")
                 answer = json.loads(monitor.readline())
                 if "return" not in answer:
-                    raise GuestError(f"QEMU would not arm the watchdog: {answer}")
+                    raise GuestError(f"QEMU would not set its watchdog: {answer}")
 
     def _hang_up(self) -> None:
         for name in ("stage", "console"):

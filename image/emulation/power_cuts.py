@@ -29,6 +29,13 @@ Nor does it show what a card's own controller does to sectors that nobody wrote.
 
 
 KINDS: Final = {"install": "an installation", "sale": "a sale"}
+NOTES: Final = {
+    "install": (
+        "By hand. The slot that is written to was spoilt beforehand, in every 8 MiB, so that a"
+        " half-written one is known from a whole one, and would not start."
+    ),
+    "sale": "Moments are counted from the last key.",
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def _page(loops: Sequence[Loop]) -> str:
         holds = sum(not row.faults for row in loop.rows)
         lines += [f"## During {KINDS[loop.kind]}", ""]
         took = f"image {loop.version}, {loop.hours:.1f} h"
-        lines += [f"{holds} of {len(loop.rows)} hold ({took}).", "", *HEAD]
+        lines += [f"{holds} of {len(loop.rows)} hold ({took}). {NOTES[loop.kind]}", "", *HEAD]
         lines += [row.spell(number) for number, row in enumerate(loop.rows, 1)]
         lines.append("")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """The two slots as the guest tells of them, and as their bytes lie on its disk."""
 
 import hashlib
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,15 @@ _AT: Final = {
     "B": LAYOUT.boot_at + LAYOUT.boot_size + LAYOUT.slot_size,
 }
 CHUNK: Final = 1 << 22
+_SUPERBLOCK_AT: Final = 1024
+_SUPERBLOCK: Final = struct.Struct("<4xI16xI28xH")
+"""Of ext4's: blocks, the logarithm of a block's KiB, the magic (Documentation/filesystems/ext4)."""
+_EXT4: Final = 0xEF53
+_SHIFT_MAX: Final = 6
+OTHER: Final = {"A": "B", "B": "A"}
+SPOILT: Final = 1 << 16
+SPOILT_EVERY: Final = 1 << 23
+RAUC_S: Final = 120.0
 UPDATES: Final = "/var/lib/railtix/update"
 BY_HAND: Final = "/data/by-hand"
 """Where bundles lie that the firmware did not fetch, and knows nothing of."""
@@ -33,13 +43,28 @@ class Root:
     sha256: str
 
 
-def root_in(disk: Path, slot: str, size: int = LAYOUT.slot_size) -> Root:
+def root_in(disk: Path, slot: str) -> Root:
     """What lies in a slot, of a raw disk that is switched off."""
+    return root_at(disk, _AT[slot])
+
+
+def root_at(file: Path, at: int = 0) -> Root:
+    """An ext4 file system that begins there, as far as it says that it goes.
+
+    A bundle's is smaller than the slot, and what lies behind it is nobody's. Where there is none,
+    the whole slot.
+    """
     digest = hashlib.sha256()
-    with disk.open("rb") as file:
-        file.seek(_AT[slot])
+    with file.open("rb") as source:
+        source.seek(at + _SUPERBLOCK_AT)
+        head = source.read(_SUPERBLOCK.size).ljust(_SUPERBLOCK.size, b"\0")
+        blocks, shift, magic = _SUPERBLOCK.unpack(head)
+        size = blocks << (10 + shift) if magic == _EXT4 and shift <= _SHIFT_MAX else 0
+        if not 0 < size <= LAYOUT.slot_size:
+            size = LAYOUT.slot_size
+        source.seek(at)
         left = size
-        while left and (some := file.read(min(CHUNK, left))):
+        while left and (some := source.read(min(CHUNK, left))):
             digest.update(some)
             left -= len(some)
     return Root(size, digest.hexdigest())
@@ -78,6 +103,29 @@ def carry_part(stage: Stage, name: str, sha256: str, size: int) -> None:
         f" && chown railtix:railtix {part} && chmod 600 {part} && sync",
         COPY_S,
     )
+
+
+def spoil_the_other(stage: Stage) -> None:
+    """Not to be started, and of no use: what is written over it halfway cannot pass for whole.
+
+    The next bundle may hold nearly the bytes that lie there already.
+    """
+    device = f"/dev/railtix/root-{OTHER[running(stage)].lower()}"
+    # RAUC does one thing at a time, and the firmware may just be asking for another.
+    for words in ("mark-good booted", "mark-bad other"):
+        stage.wait_for(
+            lambda words=words: stage.run(f"rauc status {words}").code == 0 or None,
+            f"rauc status {words}",
+            RAUC_S,
+        )
+    program = (
+        "import os, sys;"
+        "disk = os.open(sys.argv[1], os.O_WRONLY);"
+        f"[os.pwrite(disk, os.urandom({SPOILT}), at)"
+        f" for at in range(0, {LAYOUT.slot_size}, {SPOILT_EVERY})];"
+        "os.fsync(disk)"
+    )
+    stage.say(f'python3 -c "{program}" {device}')
 
 
 def turn_a_bit(stage: Stage, path: str, at: float) -> None:

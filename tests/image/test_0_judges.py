@@ -1,14 +1,17 @@
 """The judges themselves: a fault that is planted is found."""
 
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from image.build.layout import LAYOUT
 from image.emulation.counter import Posting
 from image.emulation.cut_sales import Cut, Journal, _faults
 from image.emulation.lamp import Glance, Hue, Lamp
+from image.emulation.slots import root_at
 from image.emulation.tree import Built
 from image.emulation.volatile_disk import DISK_GIB, SECTOR, Loss, VolatileDisk
 
@@ -137,3 +140,25 @@ def test_white_so_dim_that_a_lead_is_missed_is_not_another_colour() -> None:
     assert shown(*bright, *dim).hue() is None
     assert shown(*dim, *bright).hue() is None
     assert shown(*bright, *bright).hue() is Hue.WHITE
+
+
+def test_a_file_system_is_told_by_its_own_bytes_and_not_by_what_lies_behind_it(
+    tmp_path: Path,
+) -> None:
+    whole = tmp_path / "whole"
+    whole.write_bytes(bytes(1 << 20))
+    mke2fs = next(each for each in ("/sbin/mke2fs", "/usr/sbin/mke2fs") if Path(each).exists())
+    subprocess.run([mke2fs, "-q", "-t", "ext4", str(whole), "512k"], check=True)
+    found = root_at(whole)
+    assert found.size == 512 << 10
+
+    content = bytearray(whole.read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "behind").write_bytes(content)
+    content[(512 << 10) - 1] ^= 1
+    (tmp_path / "within").write_bytes(content)
+    (tmp_path / "none").write_bytes(bytes(4096))
+
+    assert root_at(tmp_path / "behind") == found
+    assert root_at(tmp_path / "within") != found
+    assert root_at(tmp_path / "none").size == LAYOUT.slot_size

@@ -1,4 +1,4 @@
-"""Another version by the way that every appliance takes; and bundles that nobody should install."""
+"""Another version by the way that every appliance takes; bundles and systems that go wrong."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from image.emulation.bundles import COMPATIBLE, Bundles, Made
 from image.emulation.counter import Counter
 from image.emulation.cut_installs import INSTALL_WITHIN_S, install
 from image.emulation.lamp import Hue
+from image.emulation.machine import BOOT_WITHIN_S, Machine
 from image.emulation.slots import at_hand, carry, carry_part, running, turn_a_bit, version
 from image.emulation.stage import Stage, now
 from image.emulation.transcript import Transcript
@@ -19,6 +20,13 @@ from venue.programs import run_to_end
 from venue.stack import CURRENCY, Venue
 
 UPDATE_S = 1500.0
+RESET_WITHIN_S = 400.0
+WATCHDOG_US = 15_000_000
+"""A quarter of what the image sets: the machine stands still for as long."""
+SET_WATCHDOG = (
+    "busctl set-property org.freedesktop.systemd1 /org/freedesktop/systemd1"
+    " org.freedesktop.systemd1.Manager RuntimeWatchdogUSec"
+)
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -106,26 +114,40 @@ def test_an_announced_update_is_fetched_installed_tried_and_confirmed(
     transcript.fact("update, from release to confirmed", f"{now() - began:.0f} s")
 
 
-def test_a_bundle_whose_firmware_crashes_gives_way_to_the_version_before(
-    enrolled: Counter, venue: Venue, bundles: Bundles, installations_s: list[float]
+def test_a_system_that_hangs_is_reset_by_the_hardware(
+    machine: Machine, stage: Stage, bundles: Bundles, installations_s: list[float]
 ) -> None:
-    """Installed by hand: what the cloud is told of such a one is tried without a machine."""
-    stage, bad = enrolled.stage, bundles.bad.version
-    before, slot = version(stage), running(stage)
+    """A fatal signal makes systemd stand still: it feeds nothing any more, and starts nothing.
+
+    The reset saves a restart: what comes up is the next test's, installed by hand, since what the
+    cloud is told of such a one is tried without a machine.
+    """
     installations_s.append(install(stage, at_hand(stage, bundles.bad.path.name)))
-    readies = stage.readies
+    stage.say(f"sync && {SET_WATCHDOG} t {WATCHDOG_US}")
+    said_before, readies = len(machine.console.text), stage.readies
+    machine.arm_watchdog()
+    stage.start("kill -SEGV 1")
 
-    stage.start("systemctl reboot")
+    machine.console.expect("U-Boot", RESET_WITHIN_S, since=said_before)
 
-    stage.wait_until_ready(UPDATE_S, after=readies)
-    assert version(stage) == bad
+    machine.arm_watchdog(armed=False)
+    stage.wait_until_ready(BOOT_WITHIN_S, after=readies)
+    assert machine.running, "it is the same machine, reset"
+    assert version(stage) == bundles.bad.version
+
+
+def test_a_bundle_whose_firmware_crashes_gives_way_to_the_version_before(
+    enrolled: Counter, venue: Venue, bundles: Bundles
+) -> None:
+    stage, name, readies = enrolled.stage, running(enrolled.stage), enrolled.stage.readies
     # It has two more tries, which would go as this one.
-    name = running(stage)
     assert stage.say(f"fw_printenv -n BOOT_{name}_LEFT").strip() == "2"
     stage.say(f"fw_setenv BOOT_{name}_LEFT 0")
-    stage.wait_until_ready(UPDATE_S, after=readies + 1)
-    assert (version(stage), running(stage)) == (before, slot)
 
+    stage.wait_until_ready(UPDATE_S, after=readies)
+
+    assert version(stage) == bundles.good.version
+    assert running(stage) != name
     enrolled.wait_for_hue(Hue.WHITE, now())
     enrolled.sign_in(venue.badge)
     guest = enrolled.guest("after@example.org")

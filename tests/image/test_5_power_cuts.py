@@ -1,41 +1,42 @@
-"""The plug is pulled once in a sale and once while a bundle is installed.
+"""The plug is pulled once, in a sale and while a bundle is installed by hand.
 
-What the guest had not flushed is lost or kept by chance. `make image-power-cuts` is the long one.
+What the guest had not flushed is lost or kept by chance. `make image-power-cuts` is the long one,
+each kind by itself: the firmware installs nothing while a sale is open.
 """
+
+import time
 
 import pytest
 
 from image.emulation.bundles import Bundles
 from image.emulation.counter import Counter
-from image.emulation.cut_installs import cut_installs_of, install
 from image.emulation.cut_sales import cut_sales_of
-from image.emulation.cutting import Bench, Row
-from venue.stack import Venue
+from image.emulation.cutting import Bench
+from image.emulation.slots import root_in, running, spoil_the_other
 
 CUTS = 1
+WRITING_SINCE = 0.4
+"""The part of an installation after which it writes; it verified before."""
 
 pytestmark = pytest.mark.timeout(3600)
 
 
-def faults(rows: list[Row]) -> list[str]:
-    return [fault for row in rows for fault in row.faults]
-
-
-def test_a_sale_that_loses_its_power_ends_in_what_its_light_said(
-    bench: Bench, enrolled: Counter, venue: Venue
+def test_a_sale_and_an_installation_that_lose_their_power_end_in_what_was_said(
+    bench: Bench,
+    enrolled: Counter,
+    bundles: Bundles,
+    carried: str,
+    installations_s: list[float],
 ) -> None:
-    rows = cut_sales_of(bench, enrolled, CUTS)
-    assert faults(rows) == []
-    assert len(rows) == CUTS
-    assert venue.reconcile()["balanced"]
+    def begin_to_install() -> None:
+        spoil_the_other(enrolled.stage)
+        enrolled.stage.start(f"rauc install {carried}")
+        time.sleep(WRITING_SINCE * installations_s[-1])
 
+    rows = cut_sales_of(bench, enrolled, CUTS, meanwhile=begin_to_install)
 
-def test_an_installation_that_loses_its_power_leaves_a_slot_that_is_whole(
-    bench: Bench, bundles: Bundles, carried: str, installations_s: list[float]
-) -> None:
-    # It is verified for a while before anything is written: the moment is a part of the whole.
-    if not installations_s:
-        installations_s.append(install(bench.machine.stage, carried))
-    rows = cut_installs_of(bench, carried, CUTS, installations_s[-1], set(bundles.roots))
-    assert faults(rows) == []
-    assert len(rows) == CUTS
+    assert [row.faults for row in rows] == [()] * CUTS
+    assert enrolled.venue.reconcile()["balanced"]
+    # Nobody writes to either slot now.
+    runs = running(enrolled.stage)
+    assert root_in(bench.disk.raw, runs) in bundles.roots, f"slot {runs} runs and is not whole"
