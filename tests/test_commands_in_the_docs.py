@@ -32,6 +32,8 @@ SPAN = re.compile(r"`([^`\n]+)`")
 CALL = re.compile(rf"(?:^|[ (/])({'|'.join(PROGRAMS)})((?: [^\n]*)?)$")
 # Where a shell's word for "and then" ends the command.
 END = re.compile(r" (?:&&|\|\||\||;|&|>|2>|<)(?: |$)|\)$|;$| #.*$")
+# With the seconds before it, where it tells them.
+SLIP = re.compile(r"(?: *\d+ s  )?slip ")
 
 NAMES_A_UNIT = {"systemctl", "journalctl", "install"}
 
@@ -51,7 +53,7 @@ def lines_of(page: Path) -> Iterator[Line]:
     for block in BLOCK.finditer(text):
         for line in block[2].replace("\\\n", " ").splitlines():
             # A slip is as wide as its paper: a command may go on in its next line.
-            yield from _calls(page, line, whole=not line.startswith("slip "))
+            yield from _calls(page, line, whole=not SLIP.match(line))
     for span in SPAN.finditer(BLOCK.sub("", text)):
         yield from _calls(page, span[1], whole=False)
 
