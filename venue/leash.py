@@ -18,10 +18,14 @@ def hold_until_death(parent: int) -> dict[int, int]:
     """Read `+GROUP SIGNAL` and `-GROUP` lines until the parent is gone; return what it held."""
     held: dict[int, int] = {}
     pending = b""
-    # The end of stdin alone would not do: a fork of the parent may keep the pipe open.
-    while os.getppid() == parent:
-        if not select.select([0], [], [], POLL_S)[0]:
-            continue
+    while True:
+        # The end of stdin alone would not do: a fork of the parent may keep the pipe open. Asked
+        # before the look at stdin: what a parent said before it died is still read.
+        alive = os.getppid() == parent
+        if not select.select([0], [], [], POLL_S if alive else 0)[0]:
+            if alive:
+                continue
+            break
         chunk = os.read(0, 65536)
         if not chunk:
             break

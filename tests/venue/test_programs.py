@@ -13,6 +13,7 @@ import pytest
 from venue.programs import Program, ProgramError, free_port, is_listening, run_to_end
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
+LEASH = Path(__file__).parents[2] / "venue" / "leash.py"
 
 # Ignores TERM, has a child, and names both in a file.
 STUBBORN = """
@@ -100,6 +101,20 @@ def test_nothing_survives_although_a_fork_of_the_parent_lives_on(tmp_path: Path)
         parent.kill()
         parent.wait()
         assert eventually(lambda: not is_alive(program) and not is_alive(child))
+
+
+def test_nothing_survives_a_parent_that_died_before_its_leash_was_awake() -> None:
+    nobody = "0"
+    said, saying = os.pipe()
+    with subprocess.Popen(SLEEPER, start_new_session=True) as sleeper:
+        os.write(saying, b"+%d %d\n" % (sleeper.pid, signal.SIGTERM))
+        # Our end stays open, as a fork of that parent would keep it.
+        subprocess.run([sys.executable, LEASH, nobody], stdin=said, timeout=60, check=True)
+        ended = eventually(lambda: not is_alive(sleeper.pid))
+        sleeper.kill()
+    os.close(said)
+    os.close(saying)
+    assert ended
 
 
 def test_stop_ends_a_program_that_ignores_the_request_with_all_it_started(tmp_path: Path) -> None:
