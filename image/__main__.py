@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -41,6 +42,9 @@ def main(arguments: list[str]) -> int:
     except BuildFault as fault:
         _complain(fault)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped: nothing was built.", file=sys.stderr)
+        return 130
     except OSError as error:
         if error.errno is None:
             raise
@@ -138,4 +142,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # Both end what runs in the tools' tree, which would go on without us.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

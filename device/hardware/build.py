@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar, assert_neve
 
 from device.hardware.buzzer import Buzzer, PiezoBuzzer
 from device.hardware.keypad import Keypad, MatrixKeypad, OnKey
-from device.hardware.lamp import Lamp, RgbLamp
+from device.hardware.lamp import Lamp, OnStuck, RgbLamp, end_the_program
 from device.hardware.printer import EscposPrinter, NoPrinter, OnChange, Printer
 from device.hardware.printer_line import Line, connect_to
 from device.hardware.reader_process import ReaderCommand, reader_of_pi, reader_of_stage
@@ -60,12 +60,14 @@ def open_hardware(
     on_key: OnKey,
     on_qr: OnQr,
     on_printer: OnChange = lambda _state, _waiting: None,
+    on_stuck_lamp: OnStuck = end_the_program,
     state: Path | None = None,
     wifi: Literal["networkmanager", "none"] = "none",
     image_marker: Path = IMAGE_MARKER,
 ) -> Hardware:
-    """Open the parts; `on_key`, `on_qr` and `on_printer` are called from the parts' own threads.
+    """Open the parts; all that is named `on_` is called from the parts' own threads.
 
+    `on_stuck_lamp`: its leads do not do what they were told, and its light means nothing.
     `state`: the folder in which slips wait for the printer over a restart; None: they do not.
     `wifi`: who joins networks, where the parts are real.
 
@@ -86,7 +88,8 @@ def open_hardware(
                 assert_never(settings.kind)
         # Before the lamp: its pulse, which ends when it is closed, is not the last one begun.
         buzzer = _closing(parts, PiezoBuzzer(settings.buzzer, pin_factory))
-        lamp = _closing(parts, RgbLamp(settings.lamp, pin_factory, pin_factory.level))
+        lamp = RgbLamp(settings.lamp, pin_factory, pin_factory.level, on_stuck_lamp)
+        _closing(parts, lamp)
         printer = _closing(
             parts,
             NoPrinter(on_printer)
@@ -108,7 +111,7 @@ def open_lamp(settings: HardwareSettings, parts: ExitStack) -> Lamp:
     Raises HardwareRefusedError.
     """
     _, pin_factory, _ = _pi(settings, parts)
-    lamp = RgbLamp(settings.lamp, pin_factory, pin_factory.level, on_stuck=lambda: None)
+    lamp = RgbLamp(settings.lamp, pin_factory, pin_factory.level, on_stuck=lambda _lead: None)
     return _closing(parts, lamp)
 
 

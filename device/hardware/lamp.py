@@ -161,7 +161,11 @@ Level = Callable[[int], bool]
 """Whether a pin's line is high at this moment, by the line itself: not what gpiozero was told."""
 
 
-def end_the_program() -> None:
+OnStuck = Callable[[str], None]
+"""Told which lead does not do what it was told: red, green or blue."""
+
+
+def end_the_program(_lead: str) -> None:
     """At once: the journal makes that safe at any line, and the kernel lets the lines go."""
     os._exit(os.EX_IOERR)
 
@@ -177,7 +181,7 @@ class RgbLamp:
         pins: LampPins,
         pin_factory: "Factory",
         level: Level,
-        on_stuck: Callable[[], None] = end_the_program,
+        on_stuck: OnStuck = end_the_program,
     ) -> None:
         from gpiozero import RGBLED  # noqa: PLC0415 -- 11 MiB that the other parts may not need
 
@@ -264,7 +268,7 @@ class RgbLamp:
             stuck = watch.look(wanted, lit)
             if stuck is not None:
                 _log.critical("lamp_stuck", lead=stuck, wanted=wanted, lit=lit)
-                self._on_stuck()
+                self._on_stuck(stuck)
                 return
 
     def _lit(self) -> tuple[bool, bool, bool]:

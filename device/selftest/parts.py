@@ -9,7 +9,7 @@ from device.hardware.build import Hardware
 from device.hardware.keypad import LAYOUT
 from device.hardware.lamp import pattern_of
 from device.hardware.printer import EscposPrinter
-from device.hardware.settings import HardwareSettings, KeypadPins
+from device.hardware.settings import HardwareSettings, KeypadPins, LampPins
 from device.selftest.findings import Finding, Part, failed, ok, skipped
 from device.selftest.person import Person
 from device.till.receipt import Columns, Qr, Rule, Slip, SlipKind, Text
@@ -34,6 +34,8 @@ class Senses:
     qr_lengths: list[int] = field(default_factory=list[int])
     """Never what a code says: it may be a customer's, or a badge."""
     printer: PrinterState | None = None
+    stuck_lead: str | None = None
+    """Of the lamp."""
 
     def on_qr(self, text: str, captured_at: float, decoded_at: float) -> None:
         del captured_at, decoded_at
@@ -42,6 +44,9 @@ class Senses:
     def on_printer(self, state: PrinterState, waiting: int) -> None:
         del waiting
         self.printer = state
+
+    def on_stuck_lamp(self, lead: str) -> None:
+        self.stuck_lead = lead
 
 
 def wait_for_paper(hardware: Hardware) -> bool:
@@ -86,7 +91,7 @@ def name_the_dead(dead: set[str], pins: KeypadPins) -> list[str]:
     return said
 
 
-def try_lamp(person: Person, hardware: Hardware) -> Finding:
+def try_lamp(person: Person, hardware: Hardware, pins: LampPins, senses: Senses) -> Finding:
     wrong: list[str] = []
     for light in Light:
         if light is Light.DARK:
@@ -100,6 +105,10 @@ def try_lamp(person: Person, hardware: Hardware) -> Finding:
             case None:
                 wrong.append("nobody answered")
                 break
+        if senses.stuck_lead is not None:
+            pin = getattr(pins, senses.stuck_lead)
+            wrong.append(f"{senses.stuck_lead} does not do what it was told: look at GPIO {pin}")
+            break
     hardware.lamp.show(Light.DARK)
     if wrong:
         return failed(Part.LAMP, *wrong)

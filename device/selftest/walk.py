@@ -100,6 +100,7 @@ class Walk:
                 on_key=lambda key, held: self.keys.put((key, held)),
                 on_qr=self.senses.on_qr,
                 on_printer=self.senses.on_printer,
+                on_stuck_lamp=self.senses.on_stuck_lamp,
             )
         except Exception as error:  # noqa: BLE001 -- which part failed only its library knows
             reason = f"{type(error).__name__}: {error}"
@@ -122,7 +123,7 @@ class Walk:
             case Part.KEYS:
                 return try_keys(self._person, self.settings.hardware.keypad)
             case Part.LAMP:
-                return try_lamp(self._person, hardware)
+                return try_lamp(self._person, hardware, self.settings.hardware.lamp, self.senses)
             case Part.BUZZER:
                 return try_buzzer(self._person, hardware)
             case Part.CAMERA:

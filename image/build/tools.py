@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -133,17 +134,27 @@ def run(command: Sequence[str], *, what: str, log: Path) -> str:
         out.write(f"\n$ {what}\n".encode())
         out.flush()
         begins_at = out.tell()
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=out, check=False
-        )
-        out.write(done.stdout)
-    if done.returncode:
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=out,
+            start_new_session=True,
+        ) as process:
+            try:
+                written, _ = process.communicate()
+            except BaseException:
+                # With all that it started; a program's own end would leave those running.
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        out.write(written)
+    if process.returncode:
         said = log.read_bytes()[begins_at:].decode(errors="replace")
         last = "\n".join(said.strip().splitlines()[-12:])
         raise StepFailed(
             f"{what} failed (the whole of it is in {log})", last, faults.remedy_for(said)
         )
-    return done.stdout.decode(errors="replace")
+    return written.decode(errors="replace")
 
 
 def check_host() -> None:
@@ -207,6 +218,8 @@ def make(tree: Path, mirrors: Mirrors, log: Path) -> None:
         f' && for deb in *.deb; do dpkg -x \\$deb /{FIRMWARE}; done"'
     )
     command = [
+        # What it mounts in the tree is gone with it, whatever ended it.
+        *("unshare", "--mount", "--propagation", "private"),
         *("mmdebstrap", "--mode=root", "--variant=apt", "--format=directory"),
         *("--architectures=amd64,arm64", "--components=main,non-free-firmware"),
         '--aptopt=APT::Install-Recommends "false"',

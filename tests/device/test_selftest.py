@@ -21,6 +21,7 @@ from rich.console import Console
 from device.clock import STA_UNSYNC, WallClock
 from device.credentials import FOLDER, load
 from device.hardware.settings import HardwareSettings, KeypadPins
+from device.hardware.simulated_pins import SimulatedFactory
 from device.journal.journal import Journal
 from device.selftest.findings import Finding, Part, Verdict, is_sound, slip_of, table_of
 from device.selftest.parts import looks_of, name_the_dead
@@ -160,6 +161,24 @@ def test_what_is_wrong_is_named_part_by_part(
     assert "no code was read" in told[Part.CAMERA][1]
     assert told[Part.PRINTER][0].startswith("no paper")
     assert not is_sound(found)
+
+
+def test_a_lead_of_the_lamp_that_stands_still_is_named_with_its_pin(
+    state: Path, socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(state, None, socket_path)
+    green = settings.hardware.lamp.green
+    monkeypatch.setattr(SimulatedFactory, "level", lambda _self, number: number == green)
+    monkeypatch.setattr("device.selftest.person.QR_S", 1.0)
+    walk = Walk(settings, is_alone=False)
+    walking = Walking(walk, [Part.LAMP, Part.CAMERA])
+    with Edge(socket_path, connect_timeout_s=60) as edge:
+        walking.until("no]")
+        while walk.senses.stuck_lead is None:
+            sleep(0.01)
+        edge.tap("#")
+        lamp, _ = walking.end()
+    assert lamp.told == (f"green does not do what it was told: look at GPIO {green}",)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def lamp_on(factory: "MockPins | SimulatedFactory", pins: LampPins = PINS) -> Rg
     return RgbLamp(pins, factory, factory.level, on_stuck=nobody_expects)
 
 
-def nobody_expects() -> None:
+def nobody_expects(_lead: str) -> None:
     raise AssertionError("the lamp did what it was told")
 
 
@@ -225,7 +225,7 @@ def test_a_lamp_whose_lines_stand_still_is_found_out(
     shown_first: Light, lines: dict[int, bool], then: Light
 ) -> None:
     pins, stuck = MockPins(), Event()
-    lamp = RgbLamp(PINS, pins, pins.level, on_stuck=stuck.set)
+    lamp = RgbLamp(PINS, pins, pins.level, on_stuck=lambda _lead: stuck.set())
     lamp.show(shown_first)
     pins.stuck = lines
     lamp.show(then)
