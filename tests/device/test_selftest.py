@@ -168,7 +168,11 @@ def test_a_lead_of_the_lamp_that_stands_still_is_named_with_its_pin(
 ) -> None:
     settings = settings_of(state, None, socket_path)
     green = settings.hardware.lamp.green
-    monkeypatch.setattr(SimulatedFactory, "level", lambda _self, number: number == green)
+
+    def is_green(_factory: SimulatedFactory, number: int) -> bool:
+        return number == green
+
+    monkeypatch.setattr(SimulatedFactory, "level", is_green)
     monkeypatch.setattr("device.selftest.person.QR_S", 1.0)
     walk = Walk(settings, is_alone=False)
     walking = Walking(walk, [Part.LAMP, Part.CAMERA])
