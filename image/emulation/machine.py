@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from image.emulation.console import Console, GuestError, connect
 from image.emulation.labelled_disks import OVERLAY, make_overlay_disk
@@ -108,13 +108,12 @@ class Machine:
         self._hang_up()
         shutil.rmtree(self._sockets, ignore_errors=True)
 
-    def arm_watchdog(self, *, armed: bool = True) -> None:
-        """From now on the board's watchdog resets it, or no longer.
+    def let_watchdog(self, action: Literal["reset", "none"]) -> None:
+        """What the board's watchdog does from now on to a system that feeds it no more.
 
         Only while a test asks for it: what it counts is this machine's time, and while that is
         busy with other things the guest stands still for longer than any board may.
         """
-        action = "reset" if armed else "none"
         line = connect(self._sockets / "monitor")
         with line, line.makefile("rwb", buffering=0) as monitor:
             monitor.readline()

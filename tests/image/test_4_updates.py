@@ -125,12 +125,12 @@ def test_a_system_that_hangs_is_reset_by_the_hardware(
     installations_s.append(install(stage, at_hand(stage, bundles.bad.path.name)))
     stage.say(f"sync && {SET_WATCHDOG} t {WATCHDOG_US}")
     said_before, readies = len(machine.console.text), stage.readies
-    machine.arm_watchdog()
+    machine.let_watchdog("reset")
     stage.start("kill -SEGV 1")
 
     machine.console.expect("U-Boot", RESET_WITHIN_S, since=said_before)
 
-    machine.arm_watchdog(armed=False)
+    machine.let_watchdog("none")
     stage.wait_until_ready(BOOT_WITHIN_S, after=readies)
     assert machine.running, "it is the same machine, reset"
     assert version(stage) == bundles.bad.version
