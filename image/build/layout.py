@@ -22,6 +22,11 @@ class Layout:
     tries: int = 3
 
     @property
+    def data_at(self) -> int:
+        """Where the data partition begins."""
+        return self.boot_at + self.boot_size + 2 * self.slot_size
+
+    @property
     def signature_text(self) -> str:
         """As in PARTUUID=52545801-02."""
         return f"{self.signature:08x}"
@@ -100,6 +105,8 @@ image {image} {{
     partition-table-type = "mbr"
     disk-signature = {layout.signature:#010x}
     align = 1M
+    # To the last partition's end: its zeros erase what a used card had there.
+    fill = true
   }}
   # U-Boot's counters, twice: two raw sectors far apart, in no file system.
   partition state-one {{

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from cloud.ledger.receipts import short_code
 from image.emulation.console import GuestError
 from image.emulation.lamp import Hue
 from image.emulation.machine import HOST
 from image.emulation.stage import Stage, flat, now
+from protocol.ids import TransactionId
 from protocol.money import Money
 from protocol.wallet_qr import to_digits
 from venue.attendee import Attendee
@@ -155,6 +157,8 @@ class Posting:
     key: str
     amount_in_cents: int
     is_reversed: bool
+    code: str
+    """What its receipt says."""
 
 
 def ledger(venue: Venue) -> list[Posting]:
@@ -162,12 +166,15 @@ def ledger(venue: Venue) -> list[Posting]:
     file = venue.folder / "cloud" / "cloud.sqlite"
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
         rows = database.execute(
-            "SELECT sale.idempotency_key, sale.amount_in_cents, EXISTS ("
+            "SELECT sale.idempotency_key, sale.id, sale.amount_in_cents, EXISTS ("
             "SELECT 1 FROM credit_transactions AS back"
             " WHERE back.reversal_of_transaction_id = sale.id)"
             " FROM credit_transactions AS sale WHERE sale.type = 'Deduct' ORDER BY sale.id"
         ).fetchall()
-    return [Posting(str(key), int(amount), bool(reversed_)) for key, amount, reversed_ in rows]
+    return [
+        Posting(str(key), int(amount), bool(reversed_), short_code(TransactionId(id_)))
+        for key, id_, amount, reversed_ in rows
+    ]
 
 
 def status(stage: Stage) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import base64
 import io
+import re
 import sqlite3
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,15 @@ from venue.stack import Venue
 STATE: Final = "/var/lib/railtix"
 PRICE: Final = 500
 HOLD_MS: Final = 1500
+_CODE: Final = re.compile(r"\b[0-9A-Z]{4}-[0-9A-Z]{4}\b")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A whole one on paper: whose it is, by the code printed on it."""
+
+    code: str
+    is_copy: bool
 
 
 @dataclass(frozen=True)
@@ -38,11 +48,12 @@ class Journal:
 
 @dataclass(frozen=True)
 class Cut:
-    """What is known of a sale when its power went."""
+    """What is known of a sale when its power went; `receipts`: since its last key."""
 
     moment_s: float
     loss: Loss
     was_green: bool
+    receipts: tuple[Receipt, ...]
     sales_before: int
     journal: Journal
 
@@ -98,9 +109,10 @@ def _cut_one(bench: Bench, counter: Counter, guest: Attendee, moment_s: float, n
     began = now()
     counter.stage.start_tap("#")
     time.sleep(max(0.0, began + moment_s - now()))
-    glances = [each for each in counter.stage.lamp.glances if each.at > began]
     loss = bench.cut(loses=number % 2 == 0)
-    return Cut(moment_s, loss, any(each.is_full_green for each in glances), before, journal)
+    was_green = any(each.is_full_green for each in counter.stage.lamp.glances if each.at > began)
+    receipts = receipts_among(counter.stage.slips(began))
+    return Cut(moment_s, loss, was_green, receipts, before, journal)
 
 
 def _key_up_to_the_last(counter: Counter, guest: Attendee) -> None:
@@ -129,15 +141,61 @@ def _recover(counter: Counter, cut: Cut, *, keeps: bool) -> Row:
         stage.tap("#" if keeps else "*", 60 if keeps else HOLD_MS)
         counter.wait_for_hue(Hue.WHITE, began)
     journal = stage.wait_for(lambda: _settled(stage), "every message to be answered", WITHIN_S)
-    sales = ledger(counter.venue)[cut.sales_before :]
+    known = ledger(counter.venue)
+    sales, receipts = known[cut.sales_before :], receipts_among(stage.slips())
     faults = _faults(cut, sales, journal, asked=asked, keeps=keeps)
+    faults += _paper_faults(cut, known, receipts, asked=asked)
     if stage.lamp.approved_at(0.0) is not None:
         faults.append("green lit for a past sale")
     stands = sum(not sale.is_reversed for sale in sales)
     found = f"{stands} deduct, {len(sales) - stands} reversed"
     if asked:
         found += f"; asked, and {'kept' if keeps else 'taken back'}"
+    found += f"; {_paper(cut, sales, receipts)}"
     return Row("sale", cut.moment_s, cut.loss, _light(cut), found, tuple(faults))
+
+
+def receipts_among(slips: Sequence[str]) -> tuple[Receipt, ...]:
+    """Slips that are whole, and receipts."""
+    texts = [flat(slip) for slip in slips if "Total" in slip]
+    return tuple(
+        Receipt(code.group(), "COPY" in text)
+        for text in texts
+        if (code := _CODE.search(text)) is not None
+    )
+
+
+def _paper(cut: Cut, sales: Sequence[Posting], after: Sequence[Receipt]) -> str:
+    codes = {sale.code for sale in sales}
+    if any(each.code in codes for each in cut.receipts):
+        again = any(each.code in codes for each in after)
+        return "receipt before" + ", and a copy after" * again
+    return "receipt after" if any(each.code in codes for each in after) else "no receipt"
+
+
+def _paper_faults(
+    cut: Cut, known: Sequence[Posting], after: Sequence[Receipt], *, asked: bool
+) -> list[str]:
+    """docs/printing.md: a receipt is of a deduct that stands, and a second one says COPY.
+
+    `known`: the whole ledger. What staff were asked about is theirs to take back, receipt or not.
+    """
+    by_code = {sale.code: sale for sale in known}
+    new = {sale.code for sale in known[cut.sales_before :]}
+    faults: list[str] = []
+    for receipt in (*cut.receipts, *after):
+        sale = by_code.get(receipt.code)
+        if sale is None:
+            faults.append(f"receipt {receipt.code} of a deduct that nobody knows")
+        elif sale.is_reversed and receipt.code in new and not asked:
+            faults.append(f"receipt {receipt.code} of a deduct that does not stand")
+    given = {receipt.code for receipt in cut.receipts}
+    faults += [
+        f"receipt {receipt.code} came twice, and does not say COPY"
+        for receipt in after
+        if receipt.code in given and not receipt.is_copy
+    ]
+    return faults
 
 
 def _faults(

@@ -56,7 +56,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.disk = VolatileDisk(self.built, self.folder / "disk")
-        self.disk.make()
+        self.disk.make_on_a_used_card()
         self.chance = np.random.default_rng(self.seed)
 
     def power_on(self) -> Stage:

@@ -7,6 +7,7 @@ than killing QEMU shows, since this machine keeps what the guest had handed over
 
 import os
 import struct
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,16 @@ from typing import BinaryIO, Final
 
 import numpy as np
 
+from device.storage.deciding import FILE_SYSTEM
+from image.build.layout import LAYOUT
 from image.emulation.labelled_disks import run
 from image.emulation.tree import Built
 
 DISK_GIB: Final = 8
 """Larger than the image: /data has to grow."""
 SECTOR: Final = 512
+OF_A_FORMER_LIFE: Final = "of-a-former-life"
+"""A file on a used card's data partition."""
 _SUPER: Final = struct.Struct("<QQQI")
 _ENTRY: Final = struct.Struct("<QQQQ")
 _MAGIC: Final = 0x6A736677736872
@@ -63,11 +68,24 @@ class VolatileDisk:
 
     def make(self) -> None:
         """A copy of the image, as large as a card."""
-        self.make_from(self._built.image)
-
-    def make_from(self, image: Path) -> None:
-        run("cp", "--sparse=always", str(image), str(self.raw))
+        run("cp", "--sparse=always", str(self._built.image), str(self.raw))
         os.truncate(self.raw, DISK_GIB << 30)
+
+    def make_on_a_used_card(self) -> None:
+        """The image flashed over a card that was an appliance's: beyond its end that one's data."""
+        self.make()
+        at, size = LAYOUT.data_at, (DISK_GIB << 30) - LAYOUT.data_at
+        with tempfile.TemporaryDirectory(prefix="railtix-used-") as folder:
+            (Path(folder) / OF_A_FORMER_LIFE).touch()
+            run(
+                *self._built.program("mke2fs"),
+                *("-q", "-F", "-t", "ext4", "-L", FILE_SYSTEM, "-E", f"offset={at}"),
+                *("-d", folder, str(self.raw), f"{size >> 10}k"),
+            )
+        with self._built.image.open("rb") as image, self.raw.open("r+b") as card:
+            image.seek(at)
+            card.seek(at)
+            card.write(image.read())
 
     def prepared(self) -> str:
         """For one run, in QEMU's words: what it writes goes into files of its own."""

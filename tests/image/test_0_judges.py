@@ -9,19 +9,29 @@ import pytest
 
 from image.build.layout import LAYOUT
 from image.emulation.counter import Posting
-from image.emulation.cut_sales import Cut, Journal, _faults
+from image.emulation.cut_sales import (
+    Cut,
+    Journal,
+    Receipt,
+    _faults,
+    _paper_faults,
+    receipts_among,
+)
 from image.emulation.lamp import Glance, Hue, Lamp
 from image.emulation.slots import root_at
 from image.emulation.tree import Built
 from image.emulation.volatile_disk import DISK_GIB, SECTOR, Loss, VolatileDisk
 
 HEADS = {1: "aa", 2: "bb"}
-SALE = Posting("k", 500, is_reversed=False)
-BACK = Posting("k", 500, is_reversed=True)
+CODE = "PTMW-APXW"
+SALE = Posting("k", 500, is_reversed=False, code=CODE)
+BACK = Posting("k", 500, is_reversed=True, code=CODE)
+RECEIPT, COPY = Receipt(CODE, is_copy=False), Receipt(CODE, is_copy=True)
 
 
-def cut(*, was_green: bool) -> Cut:
-    return Cut(1.0, Loss(0, 0, 0, torn=False), was_green, 0, Journal(HEADS, is_settled=True))
+def cut(*, was_green: bool, receipts: tuple[Receipt, ...] = ()) -> Cut:
+    journal = Journal(HEADS, is_settled=True)
+    return Cut(1.0, Loss(0, 0, 0, torn=False), was_green, receipts, 0, journal)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +76,56 @@ def test_a_journal_that_lost_or_changed_an_entry_is_found(kept: dict[int, str]) 
         cut(was_green=False), [], Journal(kept, is_settled=True), asked=False, keeps=True
     )
     assert found[0].startswith("the journal lost")
+
+
+@pytest.mark.parametrize(
+    ("before", "known", "after", "asked", "says"),
+    [
+        ((RECEIPT,), [], (), False, "nobody knows"),
+        ((RECEIPT,), [BACK], (), False, "does not stand"),
+        ((), [BACK], (COPY,), False, "does not stand"),
+        ((RECEIPT,), [SALE], (RECEIPT,), False, "does not say COPY"),
+        ((RECEIPT,), [], (), True, "nobody knows"),
+    ],
+)
+def test_paper_that_the_ledger_does_not_know_of_is_found(
+    *,
+    before: tuple[Receipt, ...],
+    known: list[Posting],
+    after: tuple[Receipt, ...],
+    asked: bool,
+    says: str,
+) -> None:
+    found = _paper_faults(cut(was_green=True, receipts=before), known, after, asked=asked)
+    assert [says in each for each in found] == [True]
+
+
+@pytest.mark.parametrize(
+    ("before", "known", "after", "asked"),
+    [
+        ((), [SALE], (), False),
+        ((RECEIPT,), [SALE], (), False),
+        ((RECEIPT,), [SALE], (COPY,), False),
+        ((), [SALE], (RECEIPT,), False),
+        ((), [SALE], (COPY,), False),
+        ((RECEIPT,), [BACK], (), True),
+    ],
+)
+def test_paper_that_agrees_is_not(
+    *,
+    before: tuple[Receipt, ...],
+    known: list[Posting],
+    after: tuple[Receipt, ...],
+    asked: bool,
+) -> None:
+    one = cut(was_green=True, receipts=before)
+    assert _paper_faults(one, known, after, asked=asked) == []
+
+
+def test_a_receipt_is_known_by_its_code_and_a_copy_by_its_word() -> None:
+    receipt = "Harbour Festival\nTotal   5.00 EUR\n2026-11-23 16:03   Served by MB\n  PTMW-APXW\n"
+    slips = [receipt, receipt.replace("\n", "\nCOPY\n", 1), "Handed over?", "Total\n1.00"]
+    assert receipts_among(slips) == (RECEIPT, COPY)
 
 
 def logged(path: Path, *writes: tuple[int, bytes]) -> None:

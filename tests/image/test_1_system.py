@@ -6,6 +6,7 @@ from image.emulation.machine import Machine
 from image.emulation.neighbour import Neighbour
 from image.emulation.stage import Stage
 from image.emulation.transcript import Transcript
+from image.emulation.volatile_disk import OF_A_FORMER_LIFE
 
 SETTLED_S = 300.0
 GIB = 1 << 30
@@ -52,6 +53,10 @@ def test_data_grew_to_the_end_of_the_card(stage: Stage) -> None:
     assert said[0] == "ext4"
     assert int(said[1]) > 4 * GIB
     assert {"rw", "noatime"} <= set(said[2].split(","))
+
+
+def test_flashing_erased_what_a_used_card_held(stage: Stage) -> None:
+    assert stage.run(f"test -e /data/{OF_A_FORMER_LIFE}").code
 
 
 def test_the_log_is_kept_on_data(stage: Stage) -> None:

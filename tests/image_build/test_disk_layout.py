@@ -49,6 +49,13 @@ def test_data_is_the_last_partition_and_says_that_it_was_never_made() -> None:
     assert "partition-type = 0xDA" in plan[plan.index("partition data") :]
 
 
+def test_what_is_flashed_covers_the_head_of_data_so_that_a_used_card_is_erased() -> None:
+    plan = genimage(LAYOUT, root="root.ext4", image="x.img")
+    assert "fill = true" in plan[: plan.index("partition ")]
+    places = [LAYOUT.boot_at + LAYOUT.boot_size, LAYOUT.slot_size, LAYOUT.slot_size]
+    assert sum(places) == LAYOUT.data_at
+
+
 def test_linux_and_u_boot_look_for_the_boot_state_in_the_same_sectors() -> None:
     environment = LAYOUT.template("fw_env.config")
     places = re.findall(
