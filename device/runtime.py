@@ -60,6 +60,7 @@ from device.till.resting import resting_light
 from device.till.states import (
     Asking,
     Inquiring,
+    JournalBroken,
     KeyingAmount,
     KeyingProducts,
     NobodySignedIn,
@@ -242,7 +243,9 @@ class Runtime:
         return AtTheTill(
             now_s=now_s,
             use=Use(
-                is_at_rest=isinstance(till.phase, Ready | NobodySignedIn | WaitingForPolicy),
+                is_at_rest=isinstance(
+                    till.phase, Ready | NobodySignedIn | WaitingForPolicy | JournalBroken
+                ),
                 is_signed_in=isinstance(till.phase, Ready),
                 untouched_s=now_s - self._touched_at,
             ),
@@ -274,7 +277,8 @@ class Runtime:
             is_ours = self._lock.take()
         except OSError as error:
             _log.warning("no_sale_lock", reason=error.strerror)
-            self._lock = None
+            if isinstance(error, FileNotFoundError):
+                self._lock = None  # nobody made it, and nothing is installed either
             return
         if not is_ours:
             self.take(UpdateBegan())

@@ -217,11 +217,16 @@ class Appliance:
             sealed_key=sealed_key(self._settings.keys, os.environ),
         )
         health = HealthFile(self._state, self._sources(lambda: "", hardware))
+        updates = self._updates
         self._enrolment = Enrolment(
-            hardware, enroller, serial=serial, clock=monotonic, wall_ms=_wall_ms, health=health
+            hardware,
+            enroller,
+            serial=serial,
+            clock=monotonic,
+            wall_ms=_wall_ms,
+            health=health,
+            on_beat=lambda: None if updates is None else updates.call_good(monotonic()),
         )
-        if self._updates is not None:
-            self._updates.call_good()
         _log.info("enrolling", need=need.value, firmware=self._firmware)
         if self._is_stopping:
             self._enrolment.stop()

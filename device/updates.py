@@ -34,9 +34,11 @@ from device.updating.deciding import (
     Why,
     Write,
     decide,
+    is_believed,
     try_again,
 )
 from device.updating.facts import AtTheTill, Known, Record
+from device.updating.slots import Failure as InstallationFailure
 from device.updating.slots import Slots
 from device.updating.telling import progress_of, sentence_of
 from protocol.updates import System, Update
@@ -51,6 +53,8 @@ LOOK_SOON_S: Final = 2.0
 FETCH_AGAIN_S: Final = 30.0
 FETCH_AGAIN_MAX_S: Final = 30 * 60.0
 INSTALL_AGAIN_S: Final = 5 * 60.0
+CLOCK_AGAIN_S: Final = 60 * 60.0
+"""Without an end, and each try copies the bundle: a card does not last for ever."""
 ASK_AGAIN_S: Final = 60.0
 REBOOT_S: Final = 120.0
 """A restart that was promised and does not come by then is asked for again."""
@@ -179,11 +183,15 @@ class Updates:
             self._rounds.thread.join(5.0)
         self._collect(0.0)
 
-    def call_good(self) -> None:
+    def call_good(self, now_s: float) -> None:
         """The firmware runs, and nobody is there to prove it to: an appliance that is to be
-        enrolled has no heartbeat. Not where this version is on trial."""
-        trying = self._record.trying
-        if self._rounds.thread is None and (trying is None or trying.version != self._running):
+        enrolled has no heartbeat. Asked now and then until it is done; not where this version has
+        to prove itself."""
+        self._collect(now_s)
+        if self._rounds.thread is not None or self._is_marked or now_s < self._look_at:
+            return
+        if is_believed(self._record, self._running):
+            self._look_at = now_s + ASK_AGAIN_S
             self._ask(AskMarkGood())
 
     def look(self, till: AtTheTill) -> bool:
@@ -308,7 +316,8 @@ class Updates:
         installation = slots.installation
         if self.is_updating and installation is not None and installation.failure is not None:
             self.is_updating = False
-            self._install_at = now_s + INSTALL_AGAIN_S
+            is_clock = installation.failure is InstallationFailure.CLOCK
+            self._install_at = now_s + (CLOCK_AGAIN_S if is_clock else INSTALL_AGAIN_S)
 
     def _refused(self, what: Ask, now_s: float) -> None:
         self._look_at = now_s + ASK_AGAIN_S
@@ -397,6 +406,7 @@ class Updates:
             self.folder.keep_only(wanted)
         except OSError as error:
             _log.warning("bundles_not_pruned", reason=error.strerror)
+            return
         self._pruned_for = wanted
 
     def _hear_a_person(self) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from device.bundles.folder import FOLDER, fsync
-from device.updating.facts import Record
+from device.updating.facts import LOST, Record
 
 FILE: Final = "record.json"
 AGAIN: Final = "again"
@@ -23,14 +23,14 @@ class KeptRecord:
         self._folder = state / FOLDER
 
     def read(self) -> Record:
-        """An empty one where there is none that can be read."""
+        """An empty one where there is none."""
         try:
             return _DECODER.decode((self._folder / FILE).read_bytes())
         except FileNotFoundError:
             return Record()
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.warning("record_unreadable", reason=type(error).__name__)
-            return Record()
+            return LOST
 
     def write(self, record: Record) -> None:
         """On the disk when this returns. Raises OSError; then the one before is there still."""

@@ -220,7 +220,9 @@ class Enrolment:
         clock: Callable[[], float],
         wall_ms: Callable[[], int],
         health: HealthFile,
+        on_beat: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_beat` is called each time the loop comes round, at least once in `BEAT_S`."""
         self.state = Enrolling()
         self.beats = 0
         """How often the loop has come round."""
@@ -231,6 +233,7 @@ class Enrolment:
         self._clock = clock
         self._wall_ms = wall_ms
         self._health = health
+        self._on_beat = on_beat
         self._is_done = False
 
     def see(self, text: str) -> None:
@@ -248,6 +251,7 @@ class Enrolment:
         self._parts.scanner.look(True)
         while not self._is_done:
             self.beats += 1
+            self._on_beat()
             trouble = self.state.trouble
             what = "show me a code" if trouble is None else trouble.value
             self._health.tell_enrolling(what, self._clock(), self._wall_ms())

@@ -152,6 +152,7 @@ class Keeper:
             return refused
         if not self._state().booted:
             self._lock.let_go()
+            os.close(descriptor)
             return Refused(Refusal.RAUC, "it does not say which slot runs")
         with self._guard:
             self._installation = Installation(version=ask.version, sha256=ask.sha256)

@@ -114,14 +114,23 @@ def decide(known: Known) -> Step:
     if slots.is_installing:
         return Wait(Why.INSTALLING)
     trying = known.record.trying
-    if trying is None:
-        return _take_up(known, slots) if known.is_marked else MarkGood()
-    if known.running == trying.version:
-        return Write(_confirmed(known.record, trying)) if known.is_proved else Wait(Why.TRYING)
+    is_on_trial = _is_on_trial(known.record, known.running)
+    if is_on_trial or not (known.is_marked or is_believed(known.record, known.running)):
+        return Write(_confirmed(known)) if known.is_proved else Wait(Why.TRYING)
     if not known.is_marked:
-        # Whatever becomes of the new one, this is what to come back to.
+        # Whatever becomes of a new one, this is what to come back to.
         return MarkGood()
-    return _go_on(known, slots, trying)
+    return _take_up(known, slots) if trying is None else _go_on(known, slots, trying)
+
+
+def is_believed(record: Record, running: str) -> bool:
+    """Whether it may be called good because it runs, without a word from the cloud: a bar without
+    a network must not flip back."""
+    return not _is_on_trial(record, running) and record.confirmed in {"", running}
+
+
+def _is_on_trial(record: Record, running: str) -> bool:
+    return record.trying is not None and record.trying.version == running
 
 
 def is_quiet(use: Use) -> bool:
@@ -228,7 +237,7 @@ def _try(known: Known, slots: Slots, update: Update, attempts: int, fetched_anew
         attempts=attempts + 1,
         fetched_anew=fetched_anew,
     )
-    return Install(update, structs.replace(known.record, trying=trying))
+    return Install(update, structs.replace(known.record, trying=trying, confirmed=known.running))
 
 
 def _fetch(known: Known, update: Update) -> Step:
@@ -241,9 +250,10 @@ def _fetch(known: Known, update: Update) -> Step:
     return Wait(Why.LATER) if known.now_s < known.fetch_at else Fetch(update)
 
 
-def _confirmed(record: Record, trying: Trying) -> Record:
-    newest = Progress(version=trying.version, state=UpdateState.CONFIRMED)
-    return structs.replace(record, trying=None, newest=newest)
+def _confirmed(known: Known) -> Record:
+    record, newest = known.record, Progress(version=known.running, state=UpdateState.CONFIRMED)
+    trying = None if _is_on_trial(record, known.running) else record.trying
+    return structs.replace(record, trying=trying, newest=newest, confirmed=known.running)
 
 
 def _given_up(trying: Trying, why: str, *, was_started: bool = False) -> GivenUp:

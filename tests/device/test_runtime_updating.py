@@ -193,6 +193,20 @@ def test_a_lock_that_nobody_made_keeps_nobody_from_selling(selling: Appliance, l
     assert Light.APPROVED in selling.lights
 
 
+def test_a_lock_that_failed_once_is_taken_at_the_next_key(
+    selling: Appliance, lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_files(_: SaleLock) -> bool:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaleLock, "take", out_of_files)
+        selling.press("5")
+    assert is_free(lock)
+    selling.press("0")
+    assert not is_free(lock)
+
+
 def test_a_journal_that_cannot_be_opened_keeps_no_update_away(
     selling: Appliance, lock: Path, updater: Updater
 ) -> None:
@@ -205,7 +219,7 @@ def test_a_journal_that_cannot_be_opened_keeps_no_update_away(
     selling.runtime._mind_updates()
     assert len(updater.told) == asked + 1
     assert not updater.told[-1].is_journal_open
-    assert not updater.told[-1].use.is_at_rest
+    assert updater.told[-1].use.is_at_rest
 
 
 def test_a_program_that_ends_in_a_sale_lets_go_of_the_lock(selling: Appliance, lock: Path) -> None:

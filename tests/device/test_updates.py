@@ -17,10 +17,10 @@ from device.sale_lock import SaleLock
 from device.slots import keeper as keeping
 from device.slots.keeper import Keeper
 from device.slots.rauc import Fault, Manifest, Rauc, State
-from device.slots.wire import Answer, Ask, line_of, read_answer, read_ask
+from device.slots.wire import Answer, Ask, AskMarkGood, line_of, read_answer, read_ask
 from device.updates import Updates
 from device.updating.deciding import Wait, Why
-from device.updating.facts import AtTheTill, Record, Stage, Trying, Use
+from device.updating.facts import LOST, AtTheTill, Record, Stage, Trying, Use
 from device.updating.slots import Failure as WhyNot
 from protocol.updates import System, Update, UpdateState
 from tests.device.slots.machine import COMPATIBLE, NEW, OLD, Machine, a_bundle, sha256_of
@@ -378,6 +378,25 @@ def test_an_installation_that_fails_gives_the_till_back_and_is_tried_thrice(
     assert world.said is UpdateState.REFUSED
 
 
+def test_a_signer_that_is_not_valid_yet_is_tried_again_for_ever_and_rarely(worlds: Worlds) -> None:
+    """Each try copies the bundle to the card once more."""
+    world = worlds()
+    tried: list[float] = []
+    install = world.rauc.install
+
+    def by_the_clock(*given: Any) -> Fault | None:
+        tried.append(world.now_s)
+        return install(*given)
+
+    world.rauc.install = by_the_clock  # pyright: ignore[reportAttributeAccessIssue]
+    world.rauc.failure = WhyNot.CLOCK
+    world.go_on(5 * 720)
+    assert len(tried) == 5, "once an hour"
+    world.rauc.failure = None
+    world.go_on(1000)
+    assert world.ran[-1] == NEW
+
+
 def test_a_bundle_that_changed_on_the_disk_is_fetched_anew(worlds: Worlds) -> None:
     world = worlds()
     world.use = BUSY
@@ -472,15 +491,52 @@ def test_an_appliance_that_was_reset_on_trial_is_called_good_where_nobody_can_an
     world.is_answered = False
     world.go_on(40)
     assert world.ran == [OLD, NEW]
-    world.updates.call_good()
+    world.updates.call_good(world.now_s)
     assert world.machine.state["left"]["B"] == 2, "not while it is on trial"
     KeptRecord(world.state).forget()
     world.begin()
-    world.updates.call_good()
+    world.updates.call_good(world.now_s)
     assert world.machine.state["left"]["B"] == 3
 
 
-def test_a_record_that_cannot_be_read_is_none_and_one_of_a_later_release_is_read(
+def test_who_is_to_be_enrolled_asks_until_its_slot_is_called_good(
+    worlds: Worlds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds()
+    asked: list[Ask] = []
+    keeper = world.keeper.answer
+
+    def slow_to_start(ask: Ask) -> Answer:
+        asked.append(ask)
+        if len(asked) < 4:
+            raise ConnectionRefusedError
+        return keeper(ask)
+
+    monkeypatch.setattr(world.keeper, "answer", slow_to_start)
+    for now_s in range(200):
+        world.updates.call_good(float(now_s))
+    assert sum(isinstance(each, AskMarkGood) for each in asked) == 4
+    assert world.keeper._is_good()
+
+
+def test_a_version_that_no_record_speaks_for_has_to_prove_itself(worlds: Worlds) -> None:
+    """Something lost the record while a new version was on trial."""
+    world = worlds()
+    world.is_answered = False
+    world.go_on(40)
+    assert world.ran == [OLD, NEW]
+    (world.machine.updates / "record.json").write_bytes(b"{")
+    world.begin()
+    world.go_on(10)
+    world.updates.call_good(world.now_s)
+    assert world.machine.state["left"]["B"] == 2
+    world.is_answered = True
+    world.go_on(10)
+    assert world.machine.state["left"]["B"] == 3
+    assert world.record.confirmed == NEW
+
+
+def test_a_record_that_cannot_be_read_is_lost_and_one_of_a_later_release_is_read(
     worlds: Worlds,
 ) -> None:
     world = worlds()
@@ -491,7 +547,7 @@ def test_a_record_that_cannot_be_read_is_none_and_one_of_a_later_release_is_read
     path.write_text(later)
     assert kept.read().trying is not None
     path.write_bytes(b"\xff{")
-    assert kept.read() == Record()
+    assert kept.read() == LOST
 
 
 def test_an_image_of_ours_says_its_version_and_nothing_else_does(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from device.updating.deciding import (
 )
 from device.updating.facts import (
     GIVEN_UP_MAX,
+    LOST,
     Bundle,
     GivenUp,
     Known,
@@ -93,6 +94,26 @@ def test_an_image_that_tries_nothing_is_marked_good_as_soon_as_the_firmware_runs
     assert decide(known(is_marked=False, announced=None, use=BUSY)) == MarkGood()
 
 
+def test_what_runs_without_having_been_confirmed_is_on_trial_whatever_else_is_tried() -> None:
+    """Written and never started; then another one came, and was refused."""
+    unproved = known(running=NEW, record=Record(confirmed=OLD), is_marked=False, announced=None)
+    for trying in (None, structs.replace(TRYING, version=NEWER, sha256="b" * 64)):
+        trial = replace(unproved, record=Record(confirmed=OLD, trying=trying))
+        assert decide(trial) == Wait(Why.TRYING)
+        step = decide(replace(trial, is_proved=True))
+        assert isinstance(step, Write)
+        assert (step.record.confirmed, step.record.trying) == (NEW, trying)
+        assert decide(replace(trial, record=step.record)) == MarkGood()
+    assert decide(replace(unproved, record=LOST)) == Wait(Why.TRYING)
+    assert decide(replace(unproved, record=Record(confirmed=NEW))) == MarkGood()
+
+
+def test_the_first_update_says_what_ran_before_it() -> None:
+    step = decide(known(bundle=WHOLE))
+    assert isinstance(step, Install)
+    assert step.record.confirmed == OLD
+
+
 def test_a_new_version_is_marked_good_only_once_it_has_proved_itself() -> None:
     trial = known(running=NEW, record=Record(trying=INSTALLED), is_marked=False, boot_id="boot-2")
     assert decide(trial) == Wait(Why.TRYING)
@@ -149,7 +170,7 @@ def test_what_is_announced_is_fetched_while_people_sell() -> None:
 @pytest.mark.parametrize("use", [QUIET, IDLE])
 def test_it_is_installed_when_nobody_needs_the_till(use: Use) -> None:
     step = decide(known(bundle=WHOLE, use=use))
-    assert step == Install(UPDATE, Record(trying=TRYING))
+    assert step == Install(UPDATE, Record(trying=TRYING, confirmed=OLD))
 
 
 def test_an_older_version_is_installed_only_where_ops_said_so() -> None:
@@ -388,7 +409,6 @@ def test_what_the_heartbeat_says_of_it() -> None:
     under_way = Installation(version=NEW, sha256=SHA, percent=140)
     says(known(slots=slots(installation=under_way)), UpdateState.INSTALLING, 100)
     says(known(running=NEW, record=Record(trying=INSTALLED)), UpdateState.TRYING)
-    says(known(running=NEWER), UpdateState.REFUSED)
     changed = known(slots=failed(Failure.CHANGED), record=Record(trying=TRYING), bundle=WHOLE)
     says(changed, UpdateState.FETCHING, 100)
     for was_started, state in ((True, UpdateState.ROLLED_BACK), (False, UpdateState.REFUSED)):
