@@ -1,12 +1,8 @@
 """How far an update is, for the heartbeat and for a person at the appliance."""
 
-from typing import Final
-
 from device.updating.deciding import SENTENCES, Fetch, FetchAnew, Install, Step, Wait, Why
 from device.updating.facts import Known
-from protocol.updates import Progress, Update, UpdateState
-
-REFUSED: Final = frozenset({Why.NOT_FOR_US, Why.OLDER})
+from protocol.updates import Progress, Update, UpdateState, is_newer
 
 
 def progress_of(known: Known, step: Step) -> Progress | None:
@@ -21,9 +17,11 @@ def progress_of(known: Known, step: Step) -> Progress | None:
             state=UpdateState.INSTALLING,
             percent=max(0, min(100, installation.percent)),
         )
-    if trying is not None and trying.version == known.running:
-        return Progress(version=trying.version, state=UpdateState.TRYING)
-    if update is None or step == Wait(Why.UP_TO_DATE):
+    is_on_trial = trying is not None and trying.version == known.running
+    if is_on_trial or step == Wait(Why.TRYING):
+        return Progress(version=known.running, state=UpdateState.TRYING)
+    if update is None or not _is_to_come(known.running, update):
+        # Nor is what is older refused: a newer one was paused, and this one stays what it was.
         return known.record.newest
     given_up = known.record.has_given_up(update.sha256)
     if given_up is not None:
@@ -32,9 +30,16 @@ def progress_of(known: Known, step: Step) -> Progress | None:
     return _under_way(known, step, update)
 
 
+def _is_to_come(running: str, update: Update) -> bool:
+    """By the versions alone, whatever the next step is: it may be another one's turn first."""
+    if update.version == running:
+        return False
+    return update.allow_downgrade or is_newer(update.version, running)
+
+
 def _under_way(known: Known, step: Step, update: Update) -> Progress:
     why = SENTENCES[step.why] if isinstance(step, Wait) else ""
-    if isinstance(step, Wait) and step.why in REFUSED:
+    if step == Wait(Why.NOT_FOR_US):
         return Progress(version=update.version, state=UpdateState.REFUSED, why=why)
     if isinstance(step, Install):
         return Progress(version=update.version, state=UpdateState.INSTALLING)

@@ -20,7 +20,7 @@ from cloud.store.tables import (
     policies,
 )
 from protocol.ids import DeviceId, EventId, StallId
-from protocol.updates import UpdateState
+from protocol.updates import UpdateState, is_newer
 
 HEARD_LATELY: Final = timedelta(seconds=60)
 """Four heartbeats: whoever signed one of them is there, whatever the broker says."""
@@ -158,6 +158,12 @@ def list_devices(
 def read_device(connection: Connection, device_id: DeviceId, now: datetime) -> Device:
     row = connection.execute(_SEEN.where(devices.c.device_id == device_id)).one()
     return _device(row, _is_watched(connection, now), now)
+
+
+def is_to_come(announced: str, image: str | None, *, allows_downgrade: bool) -> bool:
+    """Whether an appliance that runs `image` has to come to the version it was told of: what is
+    older it passes over, and nobody need see to that."""
+    return allows_downgrade or image is None or not is_newer(image, announced)
 
 
 def _select_seen() -> Select[Any]:
@@ -333,7 +339,14 @@ def _ailments(row: Row[Any], now: datetime) -> list[Trouble]:
         found.append(Trouble.PRINTER)
     if row.temperature_c is not None and row.temperature_c >= HOT_C:
         found.append(Trouble.HOT)
-    is_to_have = row.update_version is not None and row.update_version == row.announced_version
-    if is_to_have and row.update_state in UPDATES_FAILED:
+    if _has_failed_update(row):
         found.append(Trouble.UPDATE)
     return found
+
+
+def _has_failed_update(row: Row[Any]) -> bool:
+    if row.update_version is None or row.update_version != row.announced_version:
+        return False
+    return row.update_state in UPDATES_FAILED and is_to_come(
+        row.announced_version, row.image, allows_downgrade=row.announced_downgrade
+    )

@@ -17,7 +17,7 @@ from sqlalchemy import (
     select,
 )
 
-from cloud.operations.fleet.read_devices import UPDATES_FAILED
+from cloud.operations.fleet.read_devices import UPDATES_FAILED, is_to_come
 from cloud.store.presence import WATCH_COUNTS_FOR, read_watch
 from cloud.store.tables import (
     approvals,
@@ -122,13 +122,28 @@ def read_figures(connection: Connection, now: datetime) -> Figures:
                 at_a_stall, devices.c.last_seen_at >= now - SILENT_AFTER
             )
         ).scalar(),
-        devices_update_failed=_count(
-            connection,
-            devices.join(device_updates, device_updates.c.device_id == devices.c.device_id),
-            at_a_stall
-            & (device_updates.c.version == devices.c.announced_version)
-            & device_updates.c.state.in_(UPDATES_FAILED),
-        ),
+        devices_update_failed=_updates_failed(connection, at_a_stall),
+    )
+
+
+def _updates_failed(connection: Connection, at_a_stall: ColumnElement[bool]) -> int:
+    of = devices.c
+    place = (of.announced_version, of.image, of.announced_downgrade)
+    rows = connection.execute(
+        select(*place, func.count())
+        .join(device_updates, device_updates.c.device_id == of.device_id)
+        .where(
+            at_a_stall,
+            device_updates.c.version == of.announced_version,
+            device_updates.c.state.in_(UPDATES_FAILED),
+        )
+        .group_by(*place)
+    )
+    # No database knows which of two versions is the newer; there are few of them.
+    return sum(
+        number
+        for announced, image, allows_downgrade, number in rows
+        if is_to_come(announced, image, allows_downgrade=allows_downgrade)
     )
 
 

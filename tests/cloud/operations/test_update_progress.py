@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import insert, select
 
 from cloud.store.tables import bundles, device_updates, devices
@@ -58,6 +59,25 @@ def test_each_state_is_kept_with_the_moment_it_began(floor: Floor) -> None:
     floor.ask_one(till, till.heartbeat(system=system(UpdateState.INSTALLING)))
     floor.ask_one(till, till.heartbeat(system=system(UpdateState.INSTALLING)))
     assert progress_of(floor) == [(NEW, "installing", 0, began + timedelta(seconds=60))]
+
+
+@pytest.mark.parametrize("outcome", [UpdateState.CONFIRMED, UpdateState.ROLLED_BACK])
+def test_refusing_what_it_tried_before_takes_nothing_back_of_what_came_of_it(
+    floor: Floor, outcome: UpdateState
+) -> None:
+    """Older firmware says so of what is older than what it runs."""
+    till = floor.add_till()
+    enter_bundle(floor)
+    began = floor.now()
+    floor.ask_one(till, till.heartbeat(system=system(outcome)))
+    floor.pass_time(seconds=30)
+    for _ in range(2):
+        floor.ask_one(till, till.heartbeat(system=system(UpdateState.REFUSED, image="0.8.0")))
+        assert progress_of(floor) == [(NEW, outcome.value, 0, began)]
+    floor.ask_one(till, till.heartbeat(system=system(UpdateState.FETCHING, percent=1)))
+    floor.pass_time(seconds=30)
+    floor.ask_one(till, till.heartbeat(system=system(UpdateState.REFUSED)))
+    assert progress_of(floor) == [(NEW, "refused", 0, began + timedelta(seconds=60))], "tried anew"
 
 
 def test_versions_that_an_appliance_makes_up_fill_no_table(floor: Floor) -> None:

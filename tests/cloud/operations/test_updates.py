@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from cloud.operations.event.issue_policy import issue_policies
+from cloud.operations.fleet.read_devices import Trouble, read_device
+from cloud.operations.proof.figures import read_figures
 from cloud.operations.refusals import Code, Refusal
 from cloud.operations.updates.announce_updates import announce_updates
 from cloud.operations.updates.pause_failing import is_failing, pause_failing
@@ -22,6 +24,7 @@ from cloud.operations.updates.release_update import (
     roll_out,
 )
 from cloud.operations.updates.set_channel import set_channel
+from cloud.store.progress import keep_progress
 from cloud.store.tables import device_updates, devices, events, policies
 from protocol.ids import DeviceId
 from protocol.policy import Policy, Update, find, open_policy
@@ -388,6 +391,68 @@ def test_after_somebody_resumed_it_only_new_roll_backs_pause_it_again(floor: Flo
     assert pause(floor) == 0
     tried(floor, ["rolled_back"] * 3, timedelta(seconds=1))
     assert pause(floor) == 1
+
+
+def test_those_who_pass_it_over_for_a_newer_one_still_count_as_having_tried_it(
+    floor: Floor,
+) -> None:
+    """Else pausing a release would pause the one before it, and so on down the line."""
+    release(floor, NEW)
+    floor.pass_time(seconds=5)
+    tried(floor, ["rolled_back"] * 3 + ["confirmed"] * 57)
+    assert pause(floor) == 0
+    older = Progress(version=NEW, state=UpdateState.REFUSED, why="it is no newer than what runs")
+    with floor.database.transaction() as connection:
+        said = [(f"tried-{number}", older, floor.now()) for number in range(3, 60)]
+        keep_progress(connection, said)
+    assert pause(floor) == 0
+
+
+def has_trouble(floor: Floor, device_id: str) -> bool:
+    with floor.database.reading() as connection:
+        device = read_device(connection, DeviceId(device_id), floor.now())
+    return Trouble.UPDATE in device.problems
+
+
+def failed_updates(floor: Floor) -> int:
+    with floor.database.reading() as connection:
+        return read_figures(connection, floor.now()).devices_update_failed
+
+
+def test_who_runs_something_newer_than_it_hears_of_has_failed_no_update(floor: Floor) -> None:
+    """The newest is paused, and the one before is due: by older firmware's word it is refused."""
+    states = {
+        "till-1": UpdateState.CONFIRMED,
+        "till-2": UpdateState.ROLLED_BACK,
+        # It went from the oldest to the newest.
+        "till-3": None,
+    }
+    tills = {name: add_till(floor, name) for name in states}
+    release(floor, NEW)
+    for name, state in states.items():
+        progress = None if state is None else Progress(version=NEW, state=state)
+        floor.ask(tills[name], tills[name].heartbeat(system=system(update=progress)))
+    announce(floor)
+    assert [has_trouble(floor, name) for name in tills] == [False, True, False]
+    assert failed_updates(floor) == 1
+
+    release(floor, NEWER)
+    pause_update(floor.database, Chosen(NEWER), "odd", actor=ANA, now=floor.now())
+    older = system(image=NEWER, update=Progress(version=NEW, state=UpdateState.REFUSED))
+    for till in tills.values():
+        floor.ask(till, till.heartbeat(system=older))
+    announce(floor)
+    assert {told(floor, name) for name in tills} == {NEW}
+    found = counts(floor, NEW)
+    assert (found.announced, found.confirmed, found.rolled_back, found.refused) == (3, 1, 1, 1)
+    assert not any(has_trouble(floor, name) for name in tills)
+    assert failed_updates(floor) == 0
+
+    # Now they are to go back to it, and those who cannot are for somebody to see to.
+    release(floor, NEW, allow_downgrade=True)
+    announce(floor)
+    assert [has_trouble(floor, name) for name in tills] == [False, True, True]
+    assert failed_updates(floor) == 2
 
 
 def test_the_status_counts_each_channels_appliances_and_names_them(floor: Floor) -> None:
