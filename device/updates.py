@@ -20,6 +20,7 @@ from device.slots.wire import (
     AskMarkGood,
     AskReboot,
     AskStatus,
+    AskStay,
     Done,
     Told,
 )
@@ -29,6 +30,7 @@ from device.updating.deciding import (
     Install,
     MarkGood,
     Reboot,
+    Stay,
     Step,
     Wait,
     Why,
@@ -224,6 +226,7 @@ class Updates:
             record=self._record,
             slots=self._slots_said,
             announced=till.announced,
+            has_policy=till.has_policy,
             bundle=self.folder.look(till.announced),
             is_fetching=self._fetching is not None,
             use=till.use,
@@ -242,6 +245,8 @@ class Updates:
                 self._rest(why, now_s)
             case MarkGood():
                 self._ask(AskMarkGood())
+            case Stay():
+                self._ask(AskStay())
             case Write(record=record):
                 self._write(record, now_s)
             case Fetch(update=update):

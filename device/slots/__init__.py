@@ -1,1 +1,1 @@
-"""The one part of an appliance that runs as root: four requests about the two slots, no more."""
+"""The one part of an appliance that runs as root: five requests about the two slots, no more."""

@@ -78,14 +78,19 @@ def serve(
 
 @app.command()
 def ask(
-    what: Annotated[Literal["status", "mark-good", "reboot"], typer.Argument()],
+    what: Annotated[Literal["status", "mark-good", "stay", "reboot"], typer.Argument()],
     socket: Socket = _SOCKET,
 ) -> None:
     """Ask the one that runs; its answer as JSON. Exit code 1 where it refuses or is not there."""
     from device.slots.client import SlotsClient
-    from device.slots.wire import AskMarkGood, AskReboot, AskStatus, Refused, line_of
+    from device.slots.wire import AskMarkGood, AskReboot, AskStatus, AskStay, Refused, line_of
 
-    asks = {"status": AskStatus(), "mark-good": AskMarkGood(), "reboot": AskReboot()}
+    asks = {
+        "status": AskStatus(),
+        "mark-good": AskMarkGood(),
+        "stay": AskStay(),
+        "reboot": AskReboot(),
+    }
     answer = SlotsClient(socket).ask(asks[what])
     if isinstance(answer, str):
         typer.echo(f"railtix-slots: {answer}", err=True)

@@ -24,6 +24,7 @@ from device.slots.wire import (
     AskMarkGood,
     AskReboot,
     AskStatus,
+    AskStay,
     Done,
     Refusal,
     Refused,
@@ -95,6 +96,8 @@ class Keeper:
                 return self._install(ask)
             case AskMarkGood():
                 return self._mark_good()
+            case AskStay():
+                return self._stay()
             case AskReboot():
                 return self._reboot()
             case _:
@@ -220,6 +223,16 @@ class Keeper:
             return Refused(Refusal.RAUC, fault.detail)
         self._places.mark.touch()
         _log.info("marked_good")
+        return Done()
+
+    def _stay(self) -> Answer:
+        if self._is_installing() or self.is_leaving:
+            return Refused(Refusal.BUSY)
+        fault = self._rauc.stay()
+        if fault is not None:
+            _log.error("not_stayed", detail=fault.detail)
+            return Refused(Refusal.RAUC, fault.detail)
+        _log.info("stayed")
         return Done()
 
     def _reboot(self) -> Answer:

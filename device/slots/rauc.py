@@ -142,6 +142,10 @@ class Rauc:
         said = self._run(("status", "mark-good", "booted"), INFO_S)
         return said if isinstance(said, Fault) else None
 
+    def stay(self) -> Fault | None:
+        said = self._run(("status", "mark-active", "booted"), INFO_S)
+        return said if isinstance(said, Fault) else None
+
     def _run(
         self,
         arguments: Sequence[str],

@@ -31,11 +31,15 @@ class AskMarkGood(msgspec.Struct, frozen=True, tag_field="ask", tag="mark-good")
     pass
 
 
+class AskStay(msgspec.Struct, frozen=True, tag_field="ask", tag="stay"):
+    """The next start is from the slot that runs, whatever was installed since."""
+
+
 class AskReboot(msgspec.Struct, frozen=True, tag_field="ask", tag="reboot"):
     pass
 
 
-Ask = AskStatus | AskInstall | AskMarkGood | AskReboot
+Ask = AskStatus | AskInstall | AskMarkGood | AskStay | AskReboot
 
 
 class Refusal(StrEnum):

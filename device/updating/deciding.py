@@ -99,11 +99,16 @@ class Install:
 
 
 @dataclass(frozen=True)
+class Stay:
+    """The next start is from the slot that runs."""
+
+
+@dataclass(frozen=True)
 class Reboot:
     pass
 
 
-Step = Wait | MarkGood | Write | Fetch | FetchAnew | Install | Reboot
+Step = Wait | MarkGood | Write | Fetch | FetchAnew | Install | Stay | Reboot
 
 
 def decide(known: Known) -> Step:
@@ -159,16 +164,19 @@ def try_again(record: Record) -> Record:
 
 def _go_on(known: Known, slots: Slots, trying: Trying) -> Step:
     """A version was to be installed, and another one runs."""
-    if trying.stage is Stage.INSTALLED and trying.boot_id != known.boot_id:
+    if trying.stage is not Stage.INSTALLING and trying.boot_id != known.boot_id:
         why = "it did not prove itself in three starts"
         return Write(give_up(known.record, _given_up(trying, why, was_started=True)))
+    is_written = slots.starts_other and slots.other_version == trying.version
+    if trying.stage is Stage.UNWANTED:
+        return Stay() if is_written else Write(structs.replace(known.record, trying=None))
     update = known.announced
-    if update is None:
-        # Paused: whoever paused it wants nobody to start it.
-        return Wait(Why.NOTHING_ANNOUNCED)
-    if update.sha256 != trying.sha256:
+    if update is None or update.sha256 != trying.sha256:
+        if is_written and known.has_policy:
+            # Paused: whoever paused it wants nobody to start it.
+            return Write(_at_stage(Stage.UNWANTED, known, trying))
         return _take_up(known, slots)
-    if slots.starts_other and slots.other_version == trying.version:
+    if is_written:
         return _start(known, trying)
     installation = slots.installation
     if installation is not None and installation.sha256 == trying.sha256:
@@ -179,10 +187,14 @@ def _go_on(known: Known, slots: Slots, trying: Trying) -> Step:
 def _start(known: Known, trying: Trying) -> Step:
     if trying.stage is Stage.INSTALLING:
         # From here on the version before coming back means that this one failed.
-        installed = structs.replace(trying, stage=Stage.INSTALLED, boot_id=known.boot_id)
-        return Write(structs.replace(known.record, trying=installed))
+        return Write(_at_stage(Stage.INSTALLED, known, trying))
     is_free = known.use.is_at_rest and known.is_updating
     return Reboot() if is_free or is_quiet(known.use) else Wait(Why.IN_USE)
+
+
+def _at_stage(stage: Stage, known: Known, trying: Trying) -> Record:
+    there = structs.replace(trying, stage=stage, boot_id=known.boot_id)
+    return structs.replace(known.record, trying=there)
 
 
 def _after_failure(

@@ -17,6 +17,8 @@ class Stage(StrEnum):
     """It was asked for; whether all of it was written nobody has said so far."""
     INSTALLED = "installed"
     """All of it is in the other slot, and the next start tries it."""
+    UNWANTED = "unwanted"
+    """The same, and it was paused since: the next start is not to try it."""
 
 
 class Trying(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +92,8 @@ class AtTheTill:
     """Monotonic."""
     use: Use = Use()
     announced: Update | None = None
+    has_policy: bool = True
+    """Where there is none, nobody has said that nothing is announced."""
     link_is_up: bool = False
     is_journal_open: bool = False
 
@@ -104,6 +108,7 @@ class Known:
     """None: nobody answers."""
     announced: Update | None = None
     """By the signed policy."""
+    has_policy: bool = True
     bundle: Bundle = Bundle()
     is_fetching: bool = False
     use: Use = Use()

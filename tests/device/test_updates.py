@@ -104,6 +104,14 @@ class RaucOfMachine(Rauc):
         self._moment("marked")
         return None
 
+    def stay(self) -> Fault | None:
+        said = self._machine.state
+        booted = said["booted"]
+        self._moment("not stayed")
+        self._machine.change(order=[booted, _other(booted)], left=said["left"] | {booted: 3})
+        self._moment("stayed")
+        return None
+
 
 def _other(slot: str) -> str:
     return "B" if slot == "A" else "A"
@@ -136,6 +144,7 @@ class World:
         self.is_answered = True
         self.is_sound = True
         self.link_is_up = True
+        self.has_policy = True
         self.fetched = 0
         self.fetch_failure: Failure | None = None
         self.ran: list[str] = [OLD]
@@ -184,6 +193,7 @@ class World:
                     now_s=self.now_s,
                     use=self.use,
                     announced=self.announced,
+                    has_policy=self.has_policy,
                     link_is_up=self.link_is_up,
                     is_journal_open=True,
                 )
@@ -395,6 +405,40 @@ def test_a_signer_that_is_not_valid_yet_is_tried_again_for_ever_and_rarely(world
     world.rauc.failure = None
     world.go_on(1000)
     assert world.ran[-1] == NEW
+
+
+def written_and_not_started(worlds: Worlds) -> World:
+    world = worlds()
+    for _ in range(200):
+        world.turn()
+        trying = world.record.trying
+        if trying is not None and trying.stage is Stage.INSTALLED:
+            break
+        world.use = QUIET if trying is None else BUSY
+    assert world.machine.state["order"][0] == "B"
+    assert world.ran == [OLD]
+    return world
+
+
+def test_what_is_paused_once_it_is_written_is_started_by_no_power_cut(worlds: Worlds) -> None:
+    world = written_and_not_started(worlds)
+    world.announced = None
+    world.go_on(20)
+    world.boot()
+    assert world.ran == [OLD, OLD]
+    world.go_on(20)
+    assert (world.record.trying, world.record.given_up) == (None, ())
+    world.announced, world.use = UPDATE, QUIET
+    world.go_on(200)
+    assert world.ran == [OLD, OLD, NEW]
+    assert world.said is UpdateState.CONFIRMED
+
+
+def test_without_a_policy_nothing_was_paused(worlds: Worlds) -> None:
+    world = written_and_not_started(worlds)
+    world.announced, world.has_policy = None, False
+    world.go_on(20)
+    assert world.machine.state["order"][0] == "B"
 
 
 def test_a_bundle_that_changed_on_the_disk_is_fetched_anew(worlds: Worlds) -> None:

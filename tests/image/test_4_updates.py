@@ -13,7 +13,7 @@ from image.emulation.counter import Counter
 from image.emulation.cut_installs import INSTALL_WITHIN_S, install
 from image.emulation.lamp import Hue
 from image.emulation.machine import BOOT_WITHIN_S, Machine
-from image.emulation.slots import at_hand, carry, carry_part, running, turn_a_bit, version
+from image.emulation.slots import OTHER, at_hand, carry, carry_part, running, turn_a_bit, version
 from image.emulation.stage import Stage, now
 from image.emulation.transcript import Transcript
 from venue.programs import run_to_end
@@ -27,6 +27,9 @@ SET_WATCHDOG = (
     "busctl set-property org.freedesktop.systemd1 /org/freedesktop/systemd1"
     " org.freedesktop.systemd1.Manager RuntimeWatchdogUSec"
 )
+
+ROOTS = {"A": "rootfs.0", "B": "rootfs.1"}
+"""What RAUC calls them."""
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -109,7 +112,7 @@ def test_an_announced_update_is_fetched_installed_tried_and_confirmed(
     assert version(stage) == new
     assert running(stage) != slot
     await_count(venue, new, "confirmed")
-    assert primary(stage) == {"A": "rootfs.1", "B": "rootfs.0"}[slot]
+    assert primary(stage) == ROOTS[OTHER[slot]]
     assert new in stage.say("/opt/railtix/bin/railtix-pos update --check")
     transcript.fact("update, from release to confirmed", f"{now() - began:.0f} s")
 
@@ -123,6 +126,11 @@ def test_a_system_that_hangs_is_reset_by_the_hardware(
     cloud is told of such a one is tried without a machine.
     """
     installations_s.append(install(stage, at_hand(stage, bundles.bad.path.name)))
+    here = running(stage)
+    stage.say("/opt/railtix/bin/railtix-slots ask stay")
+    assert primary(stage) == ROOTS[here], "as where an update is paused before it was started"
+    stage.say("rauc status mark-active other")
+    assert primary(stage) == ROOTS[OTHER[here]]
     stage.say(f"sync && {SET_WATCHDOG} t {WATCHDOG_US}")
     said_before, readies = len(machine.console.text), stage.readies
     machine.let_watchdog("reset")

@@ -49,6 +49,12 @@ def main() -> int:
         save(state)
         say(f"rauc status: marked slot {slot(state['booted'])} as good")
         return 0
+    if words[:2] == ["status", "mark-active"]:
+        state["order"] = [state["booted"], *(set(state["order"]) - {state["booted"]})]
+        state["left"][state["booted"]] = 3
+        save(state)
+        say(f"rauc status: activated slot {slot(state['booted'])}")
+        return 0
     if words[0] == "info":
         return info(words[1])
     if words[0] == "install":

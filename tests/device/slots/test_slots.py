@@ -18,6 +18,7 @@ from device.slots.wire import (
     AskMarkGood,
     AskReboot,
     AskStatus,
+    AskStay,
     Done,
     Refusal,
     Refused,
@@ -363,6 +364,16 @@ def test_the_slot_that_runs_is_marked_good(machine: Machine) -> None:
     assert told(keeper.answer(AskStatus())).is_good
     machine.change(moods={"mark-good": "no such slot"})
     assert keeper.answer(AskMarkGood()) == Refused(Refusal.RAUC, "no such slot")
+
+
+def test_the_slot_that_runs_is_the_next_starts_again(machine: Machine) -> None:
+    keeper = machine.keeper()
+    machine.change(order=["B", "A"])
+    assert told(keeper.answer(AskStatus())).starts_other
+    assert keeper.answer(AskStay()) == Done()
+    assert not told(keeper.answer(AskStatus())).starts_other
+    machine.change(moods={"mark-active": "no such slot"})
+    assert keeper.answer(AskStay()) == Refused(Refusal.RAUC, "no such slot")
 
 
 def test_a_start_that_nobody_calls_good_is_ended_after_half_an_hour(machine: Machine) -> None:

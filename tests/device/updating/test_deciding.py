@@ -14,6 +14,7 @@ from device.updating.deciding import (
     Install,
     MarkGood,
     Reboot,
+    Stay,
     Wait,
     Why,
     Write,
@@ -190,10 +191,37 @@ def test_what_was_written_is_started_and_the_disk_knows_it_first() -> None:
     assert decide(replace(written, use=recent, is_updating=True)) == Reboot()
 
 
-def test_what_was_paused_after_it_was_written_is_not_started() -> None:
+@pytest.mark.parametrize("trying", [TRYING, INSTALLED])
+@pytest.mark.parametrize(
+    "announced", [None, structs.replace(UPDATE, version=NEWER, sha256="b" * 64)]
+)
+def test_what_was_paused_after_it_was_written_is_not_started(
+    trying: Trying, announced: Update | None
+) -> None:
     other = slots(primary="B", other_version=NEW)
-    paused = known(slots=other, record=Record(trying=INSTALLED), announced=None)
-    assert decide(paused) == Wait(Why.NOTHING_ANNOUNCED)
+    paused = known(slots=other, record=Record(trying=trying), announced=announced, use=BUSY)
+    step = decide(paused)
+    unwanted = structs.replace(trying, stage=Stage.UNWANTED)
+    assert step == Write(Record(trying=unwanted))
+    withdrawn = replace(paused, record=Record(trying=unwanted))
+    assert decide(withdrawn) == Stay()
+    stays = replace(withdrawn, slots=slots(other_version=NEW))
+    assert decide(stays) == Write(Record())
+
+
+def test_without_a_policy_nobody_has_paused_anything() -> None:
+    other = slots(primary="B", other_version=NEW)
+    unknown = known(slots=other, record=Record(trying=INSTALLED), announced=None, has_policy=False)
+    assert decide(unknown) == Wait(Why.NOTHING_ANNOUNCED)
+
+
+def test_what_was_paused_and_started_all_the_same_is_on_trial_or_was() -> None:
+    unwanted = Record(trying=structs.replace(INSTALLED, stage=Stage.UNWANTED))
+    trial = known(running=NEW, record=unwanted, boot_id="boot-2", is_marked=False)
+    assert decide(trial) == Wait(Why.TRYING)
+    back = decide(known(record=unwanted, boot_id="boot-5", announced=None))
+    assert isinstance(back, Write)
+    assert back.record.has_given_up(SHA) is not None
 
 
 def test_a_version_that_came_back_is_given_up_and_never_tried_again_by_itself() -> None:
@@ -242,12 +270,7 @@ def test_an_installation_that_was_cut_off_is_begun_anew_three_times_at_most() ->
 
 def test_another_bundle_takes_the_place_of_one_that_was_never_started() -> None:
     newer = structs.replace(UPDATE, version=NEWER, sha256="b" * 64)
-    here = known(
-        record=Record(trying=INSTALLED),
-        slots=slots(primary="B", other_version=NEW),
-        announced=newer,
-        bundle=WHOLE,
-    )
+    here = known(record=Record(trying=TRYING), announced=newer, bundle=WHOLE)
     step = decide(here)
     assert isinstance(step, Install)
     assert step.record.trying == Trying(version=NEWER, sha256="b" * 64, boot_id="boot-1")
