@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, tzinfo
 from queue import Empty
-from time import monotonic, time_ns  # noqa: TID251 -- the runtime is the edge that has the clock
+from time import monotonic, sleep, time_ns  # noqa: TID251 -- the runtime is the edge that has the clock
 from typing import Final, assert_never
 from zoneinfo import ZoneInfo
 
@@ -30,6 +30,8 @@ from device.till.contents import (
 )
 from device.till.entries import (
     Entry,
+    LightShown,
+    RefundShown,
     SaleAcceptedOffline,
     SaleAnswered,
     SaleCancelled,
@@ -86,6 +88,9 @@ from protocol.updates import System, Update
 BEAT_S: Final = 2.0
 """An idle loop comes round this often, so that a loop that hangs can be told from it."""
 
+SEEN_S: Final = 0.3
+"""Nobody has seen a light that the power put out sooner: it is journaled as shown only then, and
+after a power cut before that staff are asked."""
 _OF_THE_APPLIANCE: Final = frozenset({Reason.DEVICE_REVOKED, Reason.DEVICE_QUARANTINED})
 """Refused whatever it asks, until ops do something about it."""
 
@@ -105,6 +110,7 @@ class Runtime:
         *,
         firmware: str,
         clock: Callable[[], float] = monotonic,
+        pause: Callable[[float], None] = sleep,
         wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
         wall_is_set: Callable[[], bool] = lambda: False,
         kept: KeptCheckpoint | None = None,
@@ -127,6 +133,7 @@ class Runtime:
         self._notary = notary
         self._firmware = firmware
         self._clock = clock
+        self._pause = pause
         self._wall_ms = wall_ms
         self._wall_is_set = wall_is_set
         self._sent: dict[str, bytes] = {}
@@ -250,6 +257,7 @@ class Runtime:
                 untouched_s=now_s - self._touched_at,
             ),
             announced=announced if isinstance(announced, Update) else None,
+            has_policy=till.terms is not None,
             link_is_up=till.link.is_up,
             is_journal_open=self._journal.is_open,
         )
@@ -413,6 +421,8 @@ class Runtime:
     def _perform(self, effect: do.Effect) -> Event | None:
         match effect:
             case do.Journal(entries=entries):
+                if any(isinstance(each, LightShown | RefundShown) for each in entries):
+                    self._let_it_be_seen()
                 return self._write(entries)
             case do.OpenJournal():
                 return self._open_journal()
@@ -436,6 +446,11 @@ class Runtime:
             case _:
                 assert_never(effect)
         return None
+
+    def _let_it_be_seen(self) -> None:
+        left_s = self._lit_at + SEEN_S - self._clock()
+        if left_s > 0:
+            self._pause(left_s)
 
     def _move(self, effect: do.ShowLight | do.MakeSound | do.Print | do.Look) -> None:
         match effect:

@@ -17,7 +17,7 @@ from device.journal.kept_checkpoint import KeptCheckpoint
 from device.link import Disconnected, PolicyBytes, ReplyBytes, Subscribed
 from device.notary import Notary
 from device.ports import Happening, Inbox, Rest, Scanned, Stop
-from device.runtime import Runtime
+from device.runtime import SEEN_S, Runtime
 from device.state_lock import AlreadyRunningError, lock_state
 from device.till.entries import Entry
 from device.till.events import KeyPressed, PrinterChanged, Tick
@@ -126,6 +126,8 @@ class Appliance:
     now_s: float = 1000.0
     history: list[object] = field(default_factory=list)
     air: Air = field(default_factory=Air)
+    unseen_at_pauses: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
+    """How long each pause was, and how many sales a power cut in it would ask about."""
 
     def __post_init__(self) -> None:
         self.inbox: Inbox = Inbox()
@@ -146,9 +148,15 @@ class Appliance:
             Notary(credentials),
             firmware="1.2.3",
             clock=lambda: self.now_s,
+            pause=self.pause,
             wall_ms=self.wall_ms,
             kept=KeptCheckpoint(self.state),
             thermometer=Thermometer(lambda: 47),
+        )
+
+    def pause(self, seconds: float) -> None:
+        self.unseen_at_pauses.append(
+            (seconds, sum(each.may_be_unseen for each in self.journal.standing.sales))
         )
 
     def wall_ms(self) -> int:
@@ -312,6 +320,18 @@ def test_the_green_light_comes_right_after_the_fsync_and_nothing_else_before(
     assert isinstance(first, tuple)
     assert isinstance(second, tuple)
     assert (first[0], second[0], third) == ("before", "after", Light.APPROVED)
+
+
+def test_a_green_light_counts_as_seen_only_once_it_was_lit_for_a_moment(
+    selling: Appliance,
+) -> None:
+    selling.press("500#")
+    selling.scan(a_wallet_qr())
+    approve(selling)
+    ((pause_s, unseen),) = selling.unseen_at_pauses
+    assert pause_s == pytest.approx(SEEN_S)
+    assert unseen == 1, "a power cut in it would ask"
+    assert not any(each.may_be_unseen for each in selling.journal.standing.sales)
 
 
 def test_a_sale_says_where_its_milliseconds_went(selling: Appliance) -> None:
