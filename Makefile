@@ -115,7 +115,7 @@ image-power-cuts: $(VENV)/.dev ## Cut the emulated appliance's power, for long (
 	$(BIN)/python -m image.emulation.power_cuts $(ARGS)
 
 .PHONY: image-reproducible
-image-reproducible: $(VENV)/.dev ## Build the image's commit again, elsewhere, and name each difference
+image-reproducible: $(VENV)/.dev ## Build HEAD again, elsewhere, and compare it with the last image (its options in ARGS)
 	$(BIN)/python -m image.papers.again $(ARGS)
 
 .PHONY: lock
@@ -136,8 +136,13 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header 
   --no-emit-index-url --no-emit-find-links --no-annotate
 
 .PHONY: clean
-clean: ## Remove what was built and installed here
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+clean: ## Remove what was built and installed here, but for build/image/keys
+	rm -rf $(VENV) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	@# Cards that were flashed from here take bundles of those keys and of no others.
+	@for each in build/* build/.[!.]* build/image/* build/image/.[!.]*; do \
+	  case "$$each" in build/image|build/image/keys) ;; *) rm -rf "$$each" ;; esac; \
+	done
+	@rmdir build/image build 2>/dev/null || true
 
 # Debian packages that are not there yet are installed; as root, or else through sudo.
 define debian

@@ -47,7 +47,8 @@ _UPDATE_IT: Final = (
     "Nothing was erased. Install that release again (or a later one), and reset with it."
 )
 _REVOKE_IT: Final = (
-    "A card's old blocks may still hold the key: revoke its certificate (`railtix-ops ca revoke`)."
+    "A card's old blocks may still hold the key: revoke it"
+    " (`railtix-ops device revoke NAME --reason reset`)."
 )
 _REMOVE_IT: Final = (
     f"The sealed key is not ours to erase: remove /etc/credstore.encrypted/{CREDENTIAL}."
