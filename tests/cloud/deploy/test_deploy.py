@@ -135,6 +135,23 @@ def test_the_containerfile_passes_its_linter() -> None:
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
+_ALL_OF_IT = """
+import importlib, pkgutil, sys
+for room in {"cloud", "device", "image", "protocol", "provisioning", "venue"} - set(sys.argv):
+    sys.modules[room] = None
+import cloud
+for each in pkgutil.walk_packages(cloud.__path__, "cloud."):
+    if not each.name.endswith("__main__"):
+        importlib.import_module(each.name)
+"""
+
+
+def test_the_container_holds_every_room_that_the_cloud_imports() -> None:
+    container = (DEPLOY / "Containerfile").read_text("utf-8")
+    copied = re.findall(r"^COPY (\w+) /app/\1$", container, re.MULTILINE)
+    subprocess.run([sys.executable, "-c", _ALL_OF_IT, *copied], cwd=ROOT, check=True)
+
+
 def test_containers_run_programs_that_there_are() -> None:
     commands = _commands().commands
     assert {each["command"][0] for each in OURS.values()} == {
