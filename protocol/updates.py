@@ -62,7 +62,7 @@ class UpdateState(StrEnum):
     """Started from it, and not yet sure of it."""
     CONFIRMED = "confirmed"
     REFUSED = "refused"
-    """Not installed: another's signature, another hardware, damaged, or older."""
+    """Not installed: another's signature, another hardware, or damaged."""
     ROLLED_BACK = "rolled_back"
     """It was started, did not prove itself, and the version before runs again."""
 
