@@ -31,7 +31,6 @@ from device.till.contents import (
 from device.till.entries import (
     Entry,
     LightShown,
-    RefundShown,
     SaleAcceptedOffline,
     SaleAnswered,
     SaleCancelled,
@@ -421,7 +420,7 @@ class Runtime:
     def _perform(self, effect: do.Effect) -> Event | None:
         match effect:
             case do.Journal(entries=entries):
-                if any(isinstance(each, LightShown | RefundShown) for each in entries):
+                if any(isinstance(each, LightShown) for each in entries):
                     self._let_it_be_seen()
                 return self._write(entries)
             case do.OpenJournal():
