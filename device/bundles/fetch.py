@@ -32,6 +32,7 @@ STALL_S: Final = 120.0
 STALL_BYTES: Final = 64 * 1024
 """Less than this in that time: it is begun anew, perhaps over another way."""
 CHUNK: Final = 64 * 1024
+MADE_UP_S: Final = 1.0
 FLUSH_BYTES: Final = 512 * 1024
 """Never more than this waits to be written: a sale's own flush would have to wait for it, since
 ext4 writes what is older first."""
@@ -85,14 +86,25 @@ class Pace:
     """A customer waits: the network is the sale's."""
     is_stopped: bool = False
     sleep: Callable[[float], None] = sleep
+    _due_at: float = 0.0
 
-    def take(self, size: int, began_at: float) -> None:
-        """Wait until so many bytes were due."""
-        left = size / self.bytes_per_s - (monotonic() - began_at)
-        if left > 0:
-            self.sleep(left)
+    def take(self, size: int) -> bool:
+        """Wait until so many bytes more are due; whether a customer held it up.
+
+        Of what a slow network or a customer held up a second's worth is made up for and no more.
+        """
+        now = monotonic()
+        self._due_at = max(self._due_at, now - MADE_UP_S) + size / self.bytes_per_s
+        if self._due_at > now:
+            self.sleep(self._due_at - now)
+        return self.wait_for_customers()
+
+    def wait_for_customers(self) -> bool:
+        was_held = False
         while self.is_held and not self.is_stopped:
+            was_held = True
             self.sleep(0.1)
+        return was_held
 
 
 def fetch(way: Way, update: Update, folder: BundleFolder, pace: Pace) -> Failure | None:
@@ -191,8 +203,8 @@ def _begin_of(response: http.client.HTTPResponse, update: Update, there: int) ->
 
 def _take(response: http.client.HTTPResponse, into: _Into, at: int) -> Failure | None:
     update, part, pace, folder = into.update, into.part, into.pace, into.folder
-    began_at = window_at = monotonic()
-    taken = window = unflushed = 0
+    window_at = monotonic()
+    window = unflushed = 0
     while at < update.size:
         if pace.is_stopped:
             return Failure(Trouble.STOPPED)
@@ -201,7 +213,6 @@ def _take(response: http.client.HTTPResponse, into: _Into, at: int) -> Failure |
             return Failure(Trouble.NO_WAY, "it was cut off")
         _write(part, chunk, at)
         at += len(chunk)
-        taken += len(chunk)
         window += len(chunk)
         unflushed += len(chunk)
         if unflushed >= FLUSH_BYTES:
@@ -209,9 +220,10 @@ def _take(response: http.client.HTTPResponse, into: _Into, at: int) -> Failure |
             _flush(part)
             if folder.free_bytes() < FREE_MIN:
                 return Failure(Trouble.NO_ROOM, "the disk is nearly full")
-        pace.take(taken, began_at)
+        if pace.take(len(chunk)):
+            window_at, window = monotonic(), 0
         if monotonic() - window_at > STALL_S:
-            if window < STALL_BYTES and not pace.is_held:
+            if window < STALL_BYTES:
                 return Failure(Trouble.NO_WAY, "hardly anything comes")
             window_at, window = monotonic(), 0
     return None
@@ -249,6 +261,7 @@ def _digest(part: int, pace: Pace) -> str | None:
     digest = hashlib.sha256()
     at = 0
     while chunk := os.pread(part, 1024 * 1024, at):
+        pace.wait_for_customers()
         if pace.is_stopped:
             return None
         digest.update(chunk)

@@ -274,6 +274,25 @@ def test_it_keeps_to_its_pace_and_waits_while_a_customer_does(
     assert max(slept) > 20, "all of it in half a minute"
 
 
+def test_what_was_held_up_is_not_made_up_for_at_the_next_sales_cost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 100.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    monkeypatch.setattr("device.bundles.fetch.monotonic", lambda: now_s)
+    pace = Pace(bytes_per_s=10.0, sleep=sleep)
+    assert not pace.take(10)
+    now_s += 60.0
+    since = now_s
+    for _ in range(20):
+        pace.take(10)
+    assert now_s - since == pytest.approx(19.0)
+
+
 def test_one_that_is_stopped_ends_and_goes_on_later(folder: BundleFolder, cloud: Open) -> None:
     _, way = cloud()
     pace = Pace(bytes_per_s=1.0)
