@@ -25,6 +25,7 @@ ATTEMPTS_MAX: Final = 3
 ROOM_FOR_THE_JOURNAL: Final = 256 * 1024 * 1024
 """Bytes that no update may take: what is sold must always find room."""
 WHY_CHARS_MAX: Final = 120
+CONFIRMED_MAX: Final = 2
 
 
 class Why(StrEnum):
@@ -131,7 +132,9 @@ def decide(known: Known) -> Step:
 def is_believed(record: Record, running: str) -> bool:
     """Whether it may be called good because it runs, without a word from the cloud: a bar without
     a network must not flip back."""
-    return not _is_on_trial(record, running) and record.confirmed in {"", running}
+    if _is_on_trial(record, running):
+        return False
+    return not record.confirmed or running in record.confirmed
 
 
 def _is_on_trial(record: Record, running: str) -> bool:
@@ -249,7 +252,8 @@ def _try(known: Known, slots: Slots, update: Update, attempts: int, fetched_anew
         attempts=attempts + 1,
         fetched_anew=fetched_anew,
     )
-    return Install(update, structs.replace(known.record, trying=trying, confirmed=known.running))
+    confirmed = _with(known.record.confirmed, known.running)
+    return Install(update, structs.replace(known.record, trying=trying, confirmed=confirmed))
 
 
 def _fetch(known: Known, update: Update) -> Step:
@@ -265,7 +269,12 @@ def _fetch(known: Known, update: Update) -> Step:
 def _confirmed(known: Known) -> Record:
     record, newest = known.record, Progress(version=known.running, state=UpdateState.CONFIRMED)
     trying = None if _is_on_trial(record, known.running) else record.trying
-    return structs.replace(record, trying=trying, newest=newest, confirmed=known.running)
+    confirmed = _with(record.confirmed, known.running)
+    return structs.replace(record, trying=trying, newest=newest, confirmed=confirmed)
+
+
+def _with(confirmed: tuple[str, ...], version: str) -> tuple[str, ...]:
+    return (*(each for each in confirmed if each != version), version)[-CONFIRMED_MAX:]
 
 
 def _given_up(trying: Trying, why: str, *, was_started: bool = False) -> GivenUp:

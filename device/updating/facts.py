@@ -52,15 +52,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Oldest first."""
     newest: Progress | None = None
     """What became of the newest one."""
-    confirmed: str = ""
-    """The version that proved itself last, or ran when the first update came. Empty: there was no
-    update yet, and what runs is what was flashed."""
+    confirmed: tuple[str, ...] = ()
+    """The versions that proved themselves, or ran when the first update came: the last two, newest
+    last, since each slot may hold one. None: there was no update yet, and what runs is what was
+    flashed."""
 
     def has_given_up(self, sha256: str) -> GivenUp | None:
         return next((each for each in self.given_up if each.sha256 == sha256), None)
 
 
-LOST: Final = Record(confirmed="unknown")
+LOST: Final = Record(confirmed=("unknown",))
 """Where there is a record and nobody can read it: whatever runs has to prove itself."""
 
 

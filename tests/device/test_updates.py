@@ -577,7 +577,7 @@ def test_a_version_that_no_record_speaks_for_has_to_prove_itself(worlds: Worlds)
     world.is_answered = True
     world.go_on(10)
     assert world.machine.state["left"]["B"] == 3
-    assert world.record.confirmed == NEW
+    assert world.record.confirmed[-1] == NEW
 
 
 def test_a_record_that_cannot_be_read_is_lost_and_one_of_a_later_release_is_read(

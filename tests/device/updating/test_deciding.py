@@ -97,22 +97,30 @@ def test_an_image_that_tries_nothing_is_marked_good_as_soon_as_the_firmware_runs
 
 def test_what_runs_without_having_been_confirmed_is_on_trial_whatever_else_is_tried() -> None:
     """Written and never started; then another one came, and was refused."""
-    unproved = known(running=NEW, record=Record(confirmed=OLD), is_marked=False, announced=None)
+    unproved = known(running=NEW, record=Record(confirmed=(OLD,)), is_marked=False, announced=None)
     for trying in (None, structs.replace(TRYING, version=NEWER, sha256="b" * 64)):
-        trial = replace(unproved, record=Record(confirmed=OLD, trying=trying))
+        trial = replace(unproved, record=Record(confirmed=(OLD,), trying=trying))
         assert decide(trial) == Wait(Why.TRYING)
         step = decide(replace(trial, is_proved=True))
         assert isinstance(step, Write)
-        assert (step.record.confirmed, step.record.trying) == (NEW, trying)
+        assert (step.record.confirmed, step.record.trying) == ((OLD, NEW), trying)
         assert decide(replace(trial, record=step.record)) == MarkGood()
     assert decide(replace(unproved, record=LOST)) == Wait(Why.TRYING)
-    assert decide(replace(unproved, record=Record(confirmed=NEW))) == MarkGood()
+    assert decide(replace(unproved, record=Record(confirmed=(NEW,)))) == MarkGood()
 
 
 def test_the_first_update_says_what_ran_before_it() -> None:
     step = decide(known(bundle=WHOLE))
     assert isinstance(step, Install)
-    assert step.record.confirmed == OLD
+    assert step.record.confirmed == (OLD,)
+
+
+def test_the_version_before_is_believed_too_should_the_other_slot_break_one_day() -> None:
+    both = Record(confirmed=(OLD, NEW))
+    assert decide(known(record=both, is_marked=False, announced=None)) == MarkGood()
+    third = decide(known(running=NEWER, record=both, is_marked=False, is_proved=True))
+    assert isinstance(third, Write)
+    assert third.record.confirmed == (NEW, NEWER)
 
 
 def test_a_new_version_is_marked_good_only_once_it_has_proved_itself() -> None:
@@ -171,7 +179,7 @@ def test_what_is_announced_is_fetched_while_people_sell() -> None:
 @pytest.mark.parametrize("use", [QUIET, IDLE])
 def test_it_is_installed_when_nobody_needs_the_till(use: Use) -> None:
     step = decide(known(bundle=WHOLE, use=use))
-    assert step == Install(UPDATE, Record(trying=TRYING, confirmed=OLD))
+    assert step == Install(UPDATE, Record(trying=TRYING, confirmed=(OLD,)))
 
 
 def test_an_older_version_is_installed_only_where_ops_said_so() -> None:
