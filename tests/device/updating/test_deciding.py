@@ -19,6 +19,7 @@ from device.updating.deciding import (
     Why,
     Write,
     decide,
+    is_believed,
     try_again,
 )
 from device.updating.facts import (
@@ -107,6 +108,11 @@ def test_what_runs_without_having_been_confirmed_is_on_trial_whatever_else_is_tr
         assert decide(replace(trial, record=step.record)) == MarkGood()
     assert decide(replace(unproved, record=LOST)) == Wait(Why.TRYING)
     assert decide(replace(unproved, record=Record(confirmed=(NEW,)))) == MarkGood()
+
+
+def test_what_is_on_trial_is_believed_by_nobody() -> None:
+    assert not is_believed(Record(trying=INSTALLED, confirmed=(NEW,)), NEW)
+    assert is_believed(Record(trying=INSTALLED), OLD)
 
 
 def test_the_first_update_says_what_ran_before_it() -> None:
