@@ -25,6 +25,11 @@ every second cut, kept or lost by chance, write by write, and one of the lost wr
 middle (`image/emulation/volatile_disk.py`); at the others all of it was kept. Flushed writes stay:
 that a real card keeps what it says it flushed is its maker's word, and nothing here can try it.
 Nor does it show what a card's own controller does to sectors that nobody wrote.
+
+What holds: afterwards it runs from a slot that is whole, and is up; the journal lost no entry, one
+key is at most one deduct, green is a deduct that stands, no green is none unless staff said so when
+they were asked, a receipt is of a deduct that the ledger has. No receipt is no fault: what was not
+yet in the printer's folder is lost with the power, and key `D` prints the last one again.
 """
 
 
