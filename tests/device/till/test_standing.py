@@ -11,7 +11,7 @@ from device.till.entries import (
     SessionEnded,
 )
 from device.till.standing import Standing
-from device.till.states import deadline_of
+from device.till.states import Asking, deadline_of
 from protocol.messages import Reason
 from tests.device.stage import a_session, approved, asking, booted, declined, ready
 
@@ -57,3 +57,15 @@ def test_a_decision_about_one_sale_leaves_the_others_open() -> None:
 
 def test_a_till_that_waits_for_staff_alone_has_no_deadline() -> None:
     assert deadline_of(booted().till) is None
+
+
+def test_a_till_that_asks_without_a_link_waits_for_the_answers_time_alone() -> None:
+    till = asking().till
+    assert isinstance(till.phase, Asking)
+    assert till.phase.resend_at
+    cut_off = replace(till, link=replace(till.link, is_up=False), alone_until=0.0)
+    assert deadline_of(cut_off) == till.phase.until
+    up = replace(till, link=replace(till.link, is_up=True))
+    due = deadline_of(up)
+    assert due is not None
+    assert due <= till.phase.resend_at[0]
