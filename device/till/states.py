@@ -429,8 +429,8 @@ def deadline_of(till: Till) -> float | None:
     match till.phase:
         case SigningIn() | Asking() | Inquiring():
             deadlines.append(till.phase.until)
-            if till.link.is_up and till.phase.request_hash is not None:
-                deadlines += till.phase.resend_at[:1]
+            is_sent = till.link.is_up and till.phase.request_hash is not None
+            deadlines += till.phase.resend_at[:1] if is_sent else ()
         case (
             KeyingPin(until=until)
             | KeyingPinAgain(until=until)
