@@ -271,7 +271,8 @@ def _ask_again(till: Till, now_s: float) -> Step:
             return till, ()
     if not phase.resend_at or now_s < phase.resend_at[0]:
         return till, ()
-    phase = replace(phase, resend_at=phase.resend_at[1:])
+    # Times that went by without a link are made up for by one.
+    phase = replace(phase, resend_at=tuple(at for at in phase.resend_at if at > now_s))
     again = SendAgain(request_hash, _rest_s(phase.until, now_s))
     return replace(till, phase=phase), (again,)
 

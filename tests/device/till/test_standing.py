@@ -10,6 +10,7 @@ from device.till.entries import (
     SessionBegan,
     SessionEnded,
 )
+from device.till.events import LinkDown, LinkUp
 from device.till.standing import Standing
 from device.till.states import Asking, deadline_of
 from protocol.messages import Reason
@@ -57,6 +58,19 @@ def test_a_decision_about_one_sale_leaves_the_others_open() -> None:
 
 def test_a_till_that_waits_for_staff_alone_has_no_deadline() -> None:
     assert deadline_of(booted().till) is None
+
+
+def test_a_link_that_comes_back_is_asked_once_for_all_the_times_it_was_away() -> None:
+    stage = asking()
+    assert isinstance(stage.till.phase, Asking)
+    times = stage.till.phase.resend_at
+    stage.take(LinkDown())
+    stage.now_s = times[1] + 0.1
+    stage.take(LinkUp())
+    stage.tick()
+    assert isinstance(stage.till.phase, Asking)
+    assert stage.till.phase.resend_at == times[2:]
+    stage.wait(0.1)
 
 
 def test_a_till_that_asks_without_a_link_waits_for_the_answers_time_alone() -> None:
