@@ -12,6 +12,7 @@ from image.build.faults import BuildFault, StepFailed
 from image.build.profile import Mirrors
 
 SUITE = "trixie"
+_APART = ("unshare", "--mount", "--propagation", "private")
 
 # What runs in the tree, and why.
 PACKAGES = {
@@ -121,7 +122,7 @@ class Tools:
             **(environment or {}),
         }
         command = [
-            *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"),
+            *(*_APART, "--pid", "--fork", "--kill-child"),
             *("sh", "-c", _ENTER, "sh", str(self.tree), "yes" if emulate else "no", *bound, "--"),
             *("env", "-i", *(f"{name}={value}" for name, value in clean.items()), *arguments),
         ]
@@ -177,6 +178,15 @@ def check_host() -> None:
     for program, package in (("mmdebstrap", "mmdebstrap"), ("unshare", "util-linux")):
         if shutil.which(program) is None:
             raise BuildFault(f"{program} is not installed", f"Run: apt-get install -y {package}")
+    tried = subprocess.run(
+        [*_APART, "true"], capture_output=True, stdin=subprocess.DEVNULL, text=True, check=False
+    )
+    if tried.returncode:
+        raise BuildFault(
+            f"nothing can be mounted here without the machine's seeing it ({tried.stderr.strip()})",
+            "In a chroot: leave it, make its folder a mount point (mount --bind FOLDER FOLDER) and"
+            " enter it again. In a container: it needs the right to mount.",
+        )
 
 
 def check_room(folder: Path, *, gigabytes: int) -> None:
@@ -219,8 +229,7 @@ def make(tree: Path, mirrors: Mirrors, log: Path) -> None:
     )
     command = [
         # What it mounts in the tree is gone with it, whatever ended it.
-        *("unshare", "--mount", "--propagation", "private"),
-        *("mmdebstrap", "--mode=root", "--variant=apt", "--format=directory"),
+        *(*_APART, "mmdebstrap", "--mode=root", "--variant=apt", "--format=directory"),
         *("--architectures=amd64,arm64", "--components=main,non-free-firmware"),
         '--aptopt=APT::Install-Recommends "false"',
         *(f"--aptopt={line}" for line in apt_settings(log)),
