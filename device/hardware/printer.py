@@ -122,8 +122,8 @@ class EscposPrinter:
         self._thread.join(timeout=self._settings.deadline_s)
 
     def _run(self) -> None:
-        # python-escpos takes half a second to load: now rather than at the first receipt.
-        with suppress(ImportError):  # said by the first slip that needs it
+        # python-escpos takes a while to load: now rather than at the first receipt.
+        with suppress(ImportError, OSError):  # said by the first slip that needs it
             load_escpos()
         self._take_up()
         look_at = monotonic()

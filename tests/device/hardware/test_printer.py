@@ -1,3 +1,4 @@
+import errno
 import random  # noqa: TID251 -- seeded: what happened once happens again
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -305,6 +306,23 @@ def test_a_printers_thread_that_stumbles_waits_before_its_next_try_and_keeps_wha
         assert driver.waiting == 10
     finally:
         driver.close()
+
+
+def test_a_full_disk_at_the_start_costs_no_slip(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """python-escpos is loaded by way of a file in the temporary folder."""
+
+    def load() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(printer_module, "load_escpos", load)
+    desk = Desk(bench)
+    try:
+        desk.driver.print(slip("first"))
+        until(lambda: bytes(bench.arrived) == desk.bytes_of(slip("first")))
+    finally:
+        desk.driver.close()
 
 
 @pytest.mark.parametrize(("fault", "waits"), [(FileNotFoundError, False), (PermissionError, True)])
