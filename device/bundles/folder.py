@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from device.durable import fsync
 from device.updating.facts import Bundle
 from protocol.updates import Update
 
@@ -84,11 +85,3 @@ class BundleFolder:
         for path in needless:
             path.unlink(missing_ok=True)
         return len(needless)
-
-
-def fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

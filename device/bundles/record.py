@@ -1,13 +1,13 @@
 """The record of what is tried and what was given up: a small file, replaced whole, fsynced."""
 
-import os
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import structlog
 
-from device.bundles.folder import FOLDER, fsync
+from device.bundles.folder import FOLDER
+from device.durable import fsync, keep
 from device.updating.facts import LOST, Record
 
 FILE: Final = "record.json"
@@ -36,14 +36,7 @@ class KeptRecord:
         """On the disk when this returns. Raises OSError; then the one before is there still."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         fsync(self._folder.parent)
-        draft = self._folder / f".{FILE}.new"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(record))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._folder / FILE)
-        fsync(self._folder)
+        keep(self._folder / FILE, msgspec.json.encode(record))
 
     def ask_again(self) -> None:
         """Raises OSError."""

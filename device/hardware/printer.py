@@ -81,10 +81,9 @@ class EscposPrinter:
         self._settings = settings
         self._connect = connect
         self._on_change = on_change
-        self._state_folder = spool
         self._changed = Condition()
         self._slips: deque[_Queued] = deque()
-        self._spool: Spool | None = None
+        self._spool = None if spool is None else Spool(spool)
         self._cable: Cable | None = None
         self._hung: list[Cable] = []
         self._state = PrinterState.OK
@@ -103,8 +102,11 @@ class EscposPrinter:
             return len(self._slips)
 
     def print(self, slip: Slip) -> None:
+        """Hand one over. Where there is a spool it is on the disk when this returns, or the disk
+        refused; nobody waits for the printer."""
+        queued = _Queued(slip, self._put(slip))
         with self._changed:
-            self._slips.append(_Queued(slip))
+            self._slips.append(queued)
             if len(self._slips) > QUEUE_MAX:
                 # The one being written is the first: it stays, the next oldest goes.
                 gone = self._slips[1]
@@ -149,31 +151,35 @@ class EscposPrinter:
 
     def _take_up(self) -> None:
         """What the last run left is late by now."""
-        if self._state_folder is None:
+        if self._spool is None:
             return
-        self._spool = Spool(self._state_folder)
-        left = [_Queued(each.slip, each.path, is_late=True) for each in self._spool.waiting()]
+        left = [_Queued(each.slip, each.path, is_late=True) for each in self._spool.left()]
         for each in left[:-QUEUE_MAX]:
             self._forget(each)
         with self._changed:
             self._slips.extendleft(reversed(left[-QUEUE_MAX:]))
 
     def _keep(self) -> None:
-        """Give every slip that is worth something later its file; miss those that were dropped."""
-        spool = self._spool
-        if spool is None:
+        """Give a file to each slip that the disk refused; miss those that were dropped."""
+        if self._spool is None:
             return
         with self._changed:
             slips = tuple(self._slips)
         for each in slips:
-            if each.path is None and each.slip.kind is not SlipKind.QUESTION:
-                each.path = spool.put(each.slip)
+            if each.path is None:
+                each.path = self._put(each.slip)
                 if each.path is not None and not self._has(each):
                     drop(each.path)  # the queue was full meanwhile
         gone = {id(each) for each in slips if each.path is not None and is_gone(each.path)}
         if gone:
             with self._changed:
                 self._slips = deque(each for each in self._slips if id(each) not in gone)
+
+    def _put(self, slip: Slip) -> Path | None:
+        """Its file, if it is worth something later."""
+        if self._spool is None or slip.kind is SlipKind.QUESTION:
+            return None
+        return self._spool.put(slip)
 
     def _has(self, queued: _Queued) -> bool:
         with self._changed:

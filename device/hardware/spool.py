@@ -1,7 +1,9 @@
 """Slips that wait for the printer, a file each: kept over a restart, seen and dropped by hand.
 
-Nothing is flushed: paper is not the record of a sale, and a flush would come between a scan and its
-light. A file that a power cut left damaged is removed.
+A slip is on the disk before the till goes on, which then writes that its light was seen: so after a
+power cut a green that nobody is asked about has its receipt, on paper or here. That it was printed
+is not flushed: one that is on paper may come again, as a copy. A file that is damaged all the same
+is removed.
 """
 
 import os
@@ -9,11 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Final, Literal, assert_never
 
 import msgspec
 import structlog
 
+from device.durable import fsync, keep
 from device.hardware.letters import printable
 from device.till.receipt import Columns, Line, Qr, Rule, Slip, SlipKind, Text, words_of
 
@@ -64,39 +68,43 @@ class Waiting:
 
 
 class Spool:
-    """The folder of one appliance. Its files are numbered in the order of the slips."""
+    """The folder of one appliance. Its files are numbered in the order of the slips.
+
+    Any thread may put one.
+    """
 
     def __init__(self, state: Path) -> None:
         self.folder = folder_of(state)
-        self._next = 1 + max((_number(path) for path in _files(self.folder)), default=0)
+        with suppress(OSError):
+            for draft in self.folder.glob(f".*{SUFFIX}.new"):
+                draft.unlink()
+        self._left = _files(self.folder)
+        self._next = 1 + max(map(_number, self._left), default=0)
+        self._lock = Lock()
         self._is_refused = False
 
     def put(self, slip: Slip) -> Path | None:
-        """Write one; None where the disk refuses, and the slip waits in memory alone."""
-        path = self.folder / f"{self._next:08d}{SUFFIX}"
-        draft = path.with_suffix(".draft")
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft.write_bytes(_encode(slip))
-            draft.replace(path)
-        except OSError as fault:
-            if not self._is_refused:
-                _log.warning("slip_not_kept", reason=fault.strerror)
-            self._is_refused = True
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
-            return None
-        self._is_refused = False
-        self._next += 1
-        return path
+        """Write one, and flush it; None where the disk refuses, and it waits in memory alone."""
+        with self._lock:
+            path = self.folder / f"{self._next:08d}{SUFFIX}"
+            try:
+                if not self.folder.is_dir():
+                    self.folder.mkdir(mode=0o700, parents=True)
+                    fsync(self.folder.parent)
+                keep(path, _encode(slip))
+            except OSError as fault:
+                if not self._is_refused:
+                    _log.warning("slip_not_kept", reason=fault.strerror)
+                self._is_refused = True
+                return None
+            self._is_refused = False
+            self._next += 1
+            return path
 
-    def waiting(self) -> tuple[Waiting, ...]:
+    def left(self) -> tuple[Waiting, ...]:
         """What the last run left, oldest first; what cannot be read is removed."""
         found: list[Waiting] = []
-        with suppress(OSError):
-            for draft in self.folder.glob("*.draft"):
-                draft.unlink()
-        for path in _files(self.folder):
+        for path in self._left:
             slip = _read(path)
             if slip is None:
                 _log.warning("slip_damaged", file=path.name)

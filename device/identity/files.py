@@ -5,7 +5,6 @@ whatever follows from it, and takes its place by a rename; the one before is `id
 the new one is known to work.
 """
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from device.credentials import (
     KEY_FILE,
     TRUST_FILE,
 )
+from device.durable import fsync, keep
 from device.identity.est import BrokerAddress, Connection, Issued
 from device.settings import BrokerSettings, Settings
 from protocol.named_key import NamedKey
@@ -105,18 +105,7 @@ class Draft:
         """A file, whole, and on the disk when this returns."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         fsync(self.state)
-        draft = self.folder / f".{name}.tmp"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self.folder / name)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
-        fsync(self.folder)
+        keep(self.folder / name, content)
 
     def install(self) -> None:
         """Take the identity's place. The one before is `identity.old` until `forget_old`."""
@@ -200,14 +189,6 @@ def broker_of(settings: Settings) -> BrokerSettings | None:
     """Where the broker is: as it is set, else as the cloud said; None: nobody has said."""
     told = read_cloud(settings.state.path / FOLDER).broker
     return settings.broker or (None if told is None else BrokerSettings(told.host, told.port))
-
-
-def fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove(folder: Path) -> None:

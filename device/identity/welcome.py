@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from device.identity.files import WELCOME_FILE, fsync
+from device.durable import fsync
+from device.identity.files import WELCOME_FILE
 from device.till.receipt import Rule, Slip, Text
 from protocol.policy import Policy
 

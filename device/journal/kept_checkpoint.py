@@ -1,9 +1,9 @@
 """The newest checkpoint of the cloud's audit log, kept where the cloud cannot reach it."""
 
-import os
 from pathlib import Path
 from typing import Final
 
+from device import durable
 from protocol.checkpoint import Checkpoint, read_checkpoint
 
 FOLDER: Final = "audit"
@@ -26,18 +26,7 @@ class KeptCheckpoint:
         if standing is not None and standing.order >= checkpoint.order:
             return False
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
-        draft = self._path.with_name(f".{FILE}.new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(token + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.keep(self._path, f"{token}\n".encode("ascii"))
         return True
 
     def read(self) -> Checkpoint | None:

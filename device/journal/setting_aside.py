@@ -1,10 +1,10 @@
 """Sets a sound journal aside, whole, under a name that no later start takes for a damaged one."""
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from device.durable import fsync
 from device.journal.chain import FILE_NAME
 
 
@@ -22,9 +22,5 @@ def set_aside(state: Path) -> str:
         if not path.exists()
     )
     journal.rename(aside)
-    descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    fsync(state)
     return aside.name

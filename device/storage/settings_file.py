@@ -1,9 +1,9 @@
 """`pos.toml` on the boot partition: how a person without a login changes the settings."""
 
-import os
 from pathlib import Path
 from typing import Final
 
+from device.durable import keep
 from device.settings import load
 
 FILE: Final = "pos.toml"
@@ -22,15 +22,5 @@ def take_up(offered: Path, kept: Path) -> str:
         return "the boot partition's settings: in use already"
     # Without the environment: it belongs to this program and not to the one that will read them.
     load(offered, {})
-    draft = kept.with_name(f"{kept.name}.new")
-    with draft.open("wb") as opened:
-        opened.write(new)
-        opened.flush()
-        os.fsync(opened.fileno())
-    draft.replace(kept)
-    folder = os.open(kept.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    keep(kept, new)
     return "the boot partition's settings: taken up"

@@ -28,8 +28,8 @@ Nor does it show what a card's own controller does to sectors that nobody wrote.
 
 What holds: afterwards it runs from a slot that is whole, and is up; the journal lost no entry, one
 key is at most one deduct, green is a deduct that stands, no green is none unless staff said so when
-they were asked, a receipt is of a deduct that the ledger has. No receipt is no fault: what was not
-yet in the printer's folder is lost with the power, and key `D` prints the last one again.
+they were asked, a receipt is of a deduct that the ledger has. No receipt is no fault: what the
+printer had taken and not yet printed is lost with its power, and key `D` prints the last one again.
 """
 
 

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -105,6 +106,27 @@ def test_a_slip_that_printed_at_once_leaves_nothing_behind(desk: Desk, until: Un
     assert desk.files() == []
 
 
+def test_a_receipt_is_on_the_disk_before_the_till_goes_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose light was seen is written next: after a power cut nobody is asked about that one."""
+    flushed: list[list[str]] = []
+    fsync = os.fsync
+
+    def flush(descriptor: int) -> None:
+        fsync(descriptor)
+        flushed.append(desk.files())
+
+    monkeypatch.setattr("os.fsync", flush)
+    desk.paper.put("out")
+    driver = desk.start()
+    driver.print(QUESTION)
+    assert flushed == []
+    driver.print(RECEIPT)
+    # The folder's entry, the file's bytes under another name, and the name it is found by.
+    assert flushed == [[], [".00000001.slip.new"], ["00000001.slip"]]
+
+
 def test_slips_are_seen_and_dropped_by_hand_while_the_program_runs(
     desk: Desk, until: Until, tmp_path: Path
 ) -> None:
@@ -156,7 +178,7 @@ def test_what_a_power_cut_left_damaged_is_skipped_and_removed(desk: Desk, until:
     (folder / "00000005.slip").write_bytes(whole + b" " * 70_000)
     (folder / "00000006.slip").write_bytes(whole.replace(b'"version":1', b'"version":2'))
     (folder / "stranger.slip").write_bytes(b"\xff")
-    (folder / "00000007.draft").write_bytes(whole)
+    (folder / ".00000007.slip.new").write_bytes(whole)
     driver = desk.start()
     until(lambda: bool(desk.arrived) and driver.waiting == 0)
     assert bytes(desk.arrived) == compose(copy_of(RECEIPT), desk.settings)
@@ -174,13 +196,13 @@ def test_looking_removes_nothing(desk: Desk) -> None:
 def test_a_full_disk_costs_no_slip_of_this_run(
     desk: Desk, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refusals = list[Path]()
+    refusals = list[int]()
 
-    def refuse(path: Path, _data: bytes) -> int:
-        refusals.append(path)
+    def refuse(descriptor: int) -> None:
+        refusals.append(descriptor)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr("os.fsync", refuse)
     desk.paper.put("out")
     driver = desk.start()
     driver.print(RECEIPT)

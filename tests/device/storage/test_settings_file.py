@@ -30,7 +30,7 @@ def test_good_settings_are_taken_up_and_bad_ones_change_nothing(tmp_path: Path) 
 
 def test_a_draft_that_a_power_cut_left_is_written_over(tmp_path: Path) -> None:
     offered, kept = tmp_path / "pos.toml", tmp_path / "settings.toml"
-    (tmp_path / "settings.toml.new").write_text("[hard")
+    (tmp_path / ".settings.toml.new").write_text("[hard")
     offered.write_text("[journal]\nkeep_days = 80\n")
     take_up(offered, kept)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["pos.toml", "settings.toml"]
