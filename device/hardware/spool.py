@@ -76,6 +76,7 @@ class Spool:
     def __init__(self, state: Path) -> None:
         self.folder = folder_of(state)
         with suppress(OSError):
+            self._make_folder()
             for draft in self.folder.glob(f".*{SUFFIX}.new"):
                 draft.unlink()
         self._left = _files(self.folder)
@@ -88,9 +89,7 @@ class Spool:
         with self._lock:
             path = self.folder / f"{self._next:08d}{SUFFIX}"
             try:
-                if not self.folder.is_dir():
-                    self.folder.mkdir(mode=0o700, parents=True)
-                    fsync(self.folder.parent)
+                self._make_folder()
                 keep(path, _encode(slip))
             except OSError as fault:
                 if not self._is_refused:
@@ -100,6 +99,12 @@ class Spool:
             self._is_refused = False
             self._next += 1
             return path
+
+    def _make_folder(self) -> None:
+        """At the start, so that a sale need not; and where somebody removed it since."""
+        if not self.folder.is_dir():
+            self.folder.mkdir(mode=0o700, parents=True)
+            fsync(self.folder.parent)
 
     def left(self) -> tuple[Waiting, ...]:
         """What the last run left, oldest first; what cannot be read is removed."""
