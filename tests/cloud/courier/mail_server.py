@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -120,4 +121,6 @@ class MailServer:
 
 def _cut(session: SMTP) -> None:
     if isinstance(session.transport, asyncio.Transport):
-        session.transport.abort()
+        # Debian 12's Python: a TLS transport that was closed twice has nothing left to abort.
+        with suppress(AttributeError):
+            session.transport.abort()
