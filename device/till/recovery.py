@@ -105,6 +105,7 @@ def take_up(till: Till, event: JournalOpened, now: Now) -> Step:
 
 def lose(till: Till, event: JournalFailed, now: Now) -> Step:
     """Nobody knows what the disk holds now, so no sale begins, and the one at stake ends."""
+    till, event = _forget_the_answer(till, event)
     before = till.phase
     at_stake = _sale_at_stake(till.phase, event)
     ended: tuple[Entry, ...] = ()
@@ -139,6 +140,24 @@ def lose(till: Till, event: JournalFailed, now: Now) -> Step:
         # What shines is done, and true: its light is not taken back.
         return till, (*sent, *alarm)
     return till, (ShowLight(light), *sent, *alarm)
+
+
+def _forget_the_answer(till: Till, event: JournalFailed) -> tuple[Till, JournalFailed]:
+    """What staff took back is not told from memory: they are asked again, after a power cut too,
+    and may say something else then."""
+    answers = {
+        each
+        for each in event.entries
+        if isinstance(each, SaleCancelled) and each.why is CancelReason.NOT_HANDED_OVER
+    }
+    keys = {each.key for each in answers}
+    outbox = tuple(
+        each
+        for each in till.outbox
+        if not (isinstance(each.content, AskToCancel) and each.content.key in keys)
+    )
+    entries = tuple(each for each in event.entries if each not in answers)
+    return replace(till, outbox=outbox), replace(event, entries=entries)
 
 
 def answer_handed_over(till: Till, phase: HandedOverAsked, event: KeyPressed, now: Now) -> Step:

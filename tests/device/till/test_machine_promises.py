@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from device.till import effects as do
@@ -320,6 +320,15 @@ def test_the_steps_reach_green_red_faults_and_questions() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(STEPS)
+@example(
+    [
+        ("pay and be cut off", 1),
+        ("pay on a failing disk", 1),
+        ("hold", "*"),
+        ("power", 0),
+        ("pay", 1),
+    ]
+)
 def test_the_light_never_lies(steps: list[tuple[str, object]]) -> None:
     stage = opened()
     for name, value in steps:

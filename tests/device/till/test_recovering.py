@@ -115,6 +115,25 @@ def test_staff_who_did_not_hand_over_cancel_with_a_held_star() -> None:
     assert stage.standing.sales == ()
 
 
+def test_an_answer_that_the_disk_does_not_take_is_asked_for_again() -> None:
+    """Told the cloud from memory, it would be forgotten by a power cut, and the next one differ."""
+    stage = approved_but_not_shown()
+    sale = stage.standing.sales[0].sale
+    sent = len(stage.sent)
+    stage.failing_writes = stage.failing_opens = True
+    stage.hold("*")
+    assert isinstance(stage.till.phase, JournalBroken)
+    assert stage.light is Light.OFFLINE_NOT_ALLOWED, "nothing is decided: no word about a sale"
+    assert len(stage.sent) == sent
+    stage.failing_writes = stage.failing_opens = False
+    stage.wait(20.0)
+    assert isinstance(stage.till.phase, HandedOverAsked)
+    assert (len(stage.sent), stage.till.outbox) == (sent, ())
+    stage.hold("*")
+    assert stage.journal[-1] == SaleCancelled(sale.key, CancelReason.NOT_HANDED_OVER)
+    assert stage.last(AskToCancel).content == AskToCancel(sale)
+
+
 def test_every_unseen_approval_is_asked_about_one_by_one() -> None:
     stage = approved_but_not_shown(times=2)
     slips = len(stage.slips)
