@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Debian packages: what the programs run on, and what the tests and pictures need besides.
 DEMO_PACKAGES := mosquitto libzbar0
-TEST_PACKAGES := $(DEMO_PACKAGES) postgresql chromium libatomic1 strace openssl systemd \
+TEST_PACKAGES := $(DEMO_PACKAGES) postgresql chromium libatomic1 strace curl openssl systemd \
   fdisk cryptsetup-bin nftables iproute2 \
   ghostscript fonts-dejavu-core
 

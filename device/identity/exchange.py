@@ -161,7 +161,7 @@ def _failure(address: Address, error: Exception) -> Failure:
         case ssl.SSLCertVerificationError():
             is_of_time = error.verify_code in {_NOT_YET_VALID, _EXPIRED}
             return Failure(Trouble.CLOCK if is_of_time else Trouble.NOT_BELIEVED, said)
-        case ssl.SSLEOFError() | http.client.RemoteDisconnected():
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | http.client.RemoteDisconnected():
             # A wire that was cut in the middle: that is no word of the cloud's.
             return Failure(Trouble.NO_WAY, said)
         case ssl.SSLError() | http.client.HTTPException():
